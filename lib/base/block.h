@@ -1,0 +1,57 @@
+/* base/block.h - reference-counted memory blocks that sockets are read into, and slices of them.
+ * Payload is never copied on its way through: it stays in the block it was received into until the
+ * last slice of it is released.
+ * Owner:  one block_pool per worker; it outlives every block made from it (deinit asserts so).
+ * Thread: the process's only thread; counts are not atomic.
+ * Errors: creation gives NULL when memory is short or the pool's bound is met.
+ * Tests:  tests/unit/base/test_block.c */
+#ifndef WEIR_BASE_BLOCK_H
+#define WEIR_BASE_BLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+
+struct block_pool;
+
+struct block {
+    uint32_t refs;
+    uint32_t cap;  /* bytes of data[] */
+    uint32_t used; /* bytes filled so far; only the owner that reads into it advances this */
+    struct block_pool *pool;
+    struct block *next_free;
+    uint8_t data[];
+};
+
+enum { BLOCK_CLASSES = 10 }; /* powers of two, the last one is BLOCK_BYTES */
+
+struct block_pool {
+    struct block *free[BLOCK_CLASSES]; /* ready for use, by size */
+    uint32_t free_count[BLOCK_CLASSES];
+    uint64_t live_bytes; /* caps of all blocks that somebody holds */
+    uint64_t max_bytes;  /* bound on live_bytes; 0: none */
+};
+
+/* A part of a block; holds one reference of it. */
+struct slice {
+    struct block *block;
+    uint32_t off, len;
+};
+
+void block_pool_init(struct block_pool *pool, uint64_t max_bytes);
+void block_pool_deinit(struct block_pool *pool); /* frees the free blocks; no block may be live */
+
+/* A block with one reference and at least cap bytes of room: up to BLOCK_BYTES rounded up to a
+ * power of two and taken from a free list, larger ones exact and from libc. NULL: no memory, or the
+ * bound is met. */
+MUST_CHECK struct block *block_create(struct block_pool *pool, uint32_t cap);
+struct block *block_ref(struct block *b); /* returns b */
+void block_unref(struct block *b);        /* NULL is allowed */
+
+static inline const uint8_t *slice_data(const struct slice *s)
+{
+    return s->block->data + s->off;
+}
+
+#endif

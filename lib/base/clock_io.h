@@ -1,0 +1,11 @@
+/* base/clock_io.h - the two clocks. Only *_io.c and main read them; pure code is handed now_ms. */
+#ifndef WEIR_BASE_CLOCK_IO_H
+#define WEIR_BASE_CLOCK_IO_H
+
+#include <stdint.h>
+
+uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC: deadlines and durations; the same in all processes of a machine */
+uint64_t clock_mono_us(void);
+uint64_t clock_wall_ms(void); /* Unix time in milliseconds: log lines and records that people read */
+
+#endif

@@ -1,0 +1,59 @@
+/* base/limits.h - every hard bound, with its unit and its reason. What an operator may tune is a row of the
+ * key table (config/keys.c) instead; a row here is what no configuration may exceed. */
+#ifndef WEIR_BASE_LIMITS_H
+#define WEIR_BASE_LIMITS_H
+
+enum {
+    /* Memory blocks */
+    BLOCK_BYTES = 64 * 1024,   /* payload of a standard block: one large read, one epoll wake-up */
+    BLOCK_POOL_KEEP = 64,      /* free standard blocks a worker keeps: 4 MiB; the rest goes back to libc */
+    MESSAGE_POOL_KEEP = 4096,  /* free message objects a worker keeps */
+    GATHER_BELOW_BYTES = 2048, /* incoming chunks smaller than this are gathered by one copy */
+
+    /* RTMP */
+    RTMP_HANDSHAKE_BYTES = 1536,
+    RTMP_DEFAULT_CHUNK_BYTES = 128,         /* RTMP 1.0 section 5.4.1 */
+    RTMP_OUR_CHUNK_BYTES = 60000,           /* what we announce and send: a media message is mostly one chunk */
+    RTMP_CHUNK_BYTES_MAX = 0xffffff,        /* section 5.4.1: larger values mean the same as this one */
+    RTMP_WINDOW_BYTES = 5000000,            /* announced to peers, what nginx-rtmp announces */
+    RTMP_CSID_MAX = 65599,                  /* section 5.3.1.1 */
+    RTMP_CSIDS_IN_USE_MAX = 64,             /* chunk streams of one link; clients use 2 to 6 of them */
+    RTMP_AGGREGATE_TAGS_MAX = 4096,         /* tags of one aggregate message */
+    AMF_DEPTH_MAX = 16,                     /* nested objects and arrays */
+    AMF_PROPERTIES_MAX = 256,               /* values of one command, nested ones counted */
+    AMF_STRING_MAX = 4096,                  /* bytes of one string in a command */
+    COMMAND_BYTES_MAX = 64 * 1024,          /* one command message */
+    RTMP_TAG_PEEK_BYTES = 64,               /* of a payload, enough to tell keyframes and sequence headers */
+
+    /* Names */
+    APP_MAX = 256,         /* bytes with the terminating NUL; nginx-rtmp cuts at 255 */
+    STREAM_NAME_MAX = 2048, /* name with its query: tokens travel there */
+    TC_URL_MAX = 2048,
+    STREAM_KEY_MAX = 480, /* canonical key with NUL; LMDB keys end at 511 bytes */
+    NODE_ID_MAX = 64,
+    HOST_MAX = 256,
+    CLUSTER_NAME_MAX = 64,
+    ROUTER_ID_MAX = 32,
+    ADDRESS_TEXT_MAX = 64, /* "[ipv6]:port" with NUL */
+
+    /* Cluster */
+    NODES_MAX = 1024,
+    WORKERS_MAX = 64,         /* slots of one router process */
+    STORE_WRITE_RECORDS = 100, /* most records per write: no event loop waits long for the writer */
+    STORE_READERS_MAX = 4096,
+    STORE_CHANGES_KEEP = 16384, /* entries of the change log */
+    STORE_EVENTS_KEEP = 10000,
+
+    /* Log */
+    LOG_LINE_MAX = 4096,
+    LOG_VALUE_MAX = 256, /* bytes of one peer-given value in a line, before quoting */
+
+    /* Router process */
+    LISTENERS_MAX = 16,
+    ACCEPT_BATCH = 64,          /* connections accepted per loop turn: a flood does not starve sessions */
+    WORKER_BEAT_TIMEOUT_MS = 5000, /* a worker whose loop has not turned for so long is killed */
+    STORE_POLL_MS = 50,            /* how soon a change elsewhere is seen without a doorbell */
+    IOV_BATCH = 128,               /* pieces of one writev */
+};
+
+#endif

@@ -1,0 +1,131 @@
+/* base/log.h - log lines on a descriptor, one write(2) each: logfmt or the same keys as JSON.
+ *   ts=2026-01-31T20:15:00.123Z level=info event=stream_placed sid=4f21 app=live stream=#9c1e node=n3 reason=hash
+ * Events are stable noun_verb names; keys come from enum log_key. Whatever a peer gave passes log_quote(): control bytes, quotes
+ * and non-UTF-8 are escaped and the value is cut at LOG_VALUE_MAX, so that no peer can forge a line. Never tokens.
+ * Owner:  main() makes one per process.   Errors: a line that cannot be written is dropped and counted.
+ * Tests:  tests/unit/base/test_log.c */
+#ifndef WEIR_BASE_LOG_H
+#define WEIR_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum { LOG_LEVEL_COUNT = LOG_DEBUG + 1 };
+enum log_format { LOG_LOGFMT = 0, LOG_JSON };
+
+enum log_event {
+    EV_ROUTER_STARTED = 0,
+    EV_ROUTER_STOPPING,
+    EV_ROUTER_STOPPED,
+    EV_WORKER_STARTED,
+    EV_WORKER_EXITED,   /* the parent saw it end */
+    EV_WORKER_HUNG,     /* its loop stood still; the parent kills it */
+    EV_WORKER_CLEANED,  /* a new worker took over its predecessor's records */
+    EV_CONFIG_RELOADED,
+    EV_CONFIG_REFUSED,
+    EV_NODES_CHANGED,   /* a new node list is in force */
+    EV_NODE_CHANGED,
+    EV_NODE_UNRESOLVED, /* its host name has no address */
+    EV_NODE_DIAL_FAILED,
+    EV_PANIC_ENTERED,   /* too few nodes are up: place on all */
+    EV_PANIC_LEFT,
+    EV_STORE_FAILED,    /* cannot be reached: go on with what we know */
+    EV_STORE_RECOVERED,
+    EV_STREAM_PLACED,
+    EV_STREAM_RETRIED,  /* this node failed before the client was told: next one */
+    EV_STREAM_TAKEN_OVER,
+    EV_PLAYER_MOVED,    /* a waiting player attached to the node where its stream turned up */
+    EV_SESSION_CLOSED,  /* the one closing line of a session */
+    EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session; at most one line a second and reason */
+    EV_MEMORY_LIMIT,
+};
+enum { LOG_EVENT_COUNT = EV_MEMORY_LIMIT + 1 };
+
+enum log_key {
+    K_SID = 0, /* session id */
+    K_WORKER,
+    K_PID,
+    K_CLIENT, /* address the client's, behind HAProxy from the PROXY header */
+    K_APP,
+    K_STREAM, /* "#" and 8 hex digits, or the stream key with log.stream_names */
+    K_KIND,   /* publish, play */
+    K_NODE,
+    K_ADDRESS,
+    K_REASON,
+    K_WHY, /* enum close_why */
+    K_DETAIL,
+    K_STATE,
+    K_MS,
+    K_SETUP_MS,
+    K_DURATION_MS,
+    K_BYTES_IN,  /* from the client */
+    K_BYTES_OUT, /* to the client */
+    K_TRIES,
+    K_REHOMES,
+    K_EPOCH,
+    K_COUNT,
+    K_VERSION,
+    K_FILE,
+    K_ERROR,
+    K_SIGNAL,
+    K_STATUS, /* exit status */
+    K_CODE,   /* an RTMP status code */
+    K_FLASH_VER,
+    K_NODES,
+    K_WORKERS,
+    K_SESSIONS,
+};
+enum { LOG_KEY_COUNT = K_SESSIONS + 1 };
+
+struct log {
+    int fd;
+    enum log_level level; /* the highest that is written */
+    enum log_format format;
+    bool stream_names;
+    int worker; /* -1: no worker= in the lines */
+    uint64_t lines, dropped;
+};
+
+struct log_field {
+    enum log_key key;
+    enum { LOG_F_TEXT, LOG_F_U64, LOG_F_I64 } type;
+    const char *text;
+    size_t len;
+    uint64_t u;
+    int64_t i;
+};
+
+static inline struct log_field log_text_n(enum log_key k, const void *s, size_t len)
+{
+    return (struct log_field){.key = k, .type = LOG_F_TEXT, .text = s, .len = len};
+}
+struct log_field log_text(enum log_key k, const char *s); /* NULL reads as "" */
+static inline struct log_field log_u64(enum log_key k, uint64_t v)
+{
+    return (struct log_field){.key = k, .type = LOG_F_U64, .u = v};
+}
+static inline struct log_field log_i64(enum log_key k, int64_t v)
+{
+    return (struct log_field){.key = k, .type = LOG_F_I64, .i = v};
+}
+
+void log_init(struct log *l, int fd, enum log_level level, enum log_format format);
+/* Fields with an empty text are left out. */
+void log_write(struct log *l, enum log_level level, enum log_event event, const struct log_field *f, size_t n);
+/* A macro because the field count has to be taken from the list. */
+#define LOG(l, level, event, ...)                                                                  \
+    log_write(l, level, event, (const struct log_field[]){__VA_ARGS__},                            \
+              sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
+
+/* The line without writing it (now_ms: Unix time); returns its length, newline included. buf: LOG_LINE_MAX. */
+size_t log_format_line(const struct log *l, uint64_t now_ms, enum log_level level, enum log_event event,
+                       const struct log_field *f, size_t n, char *buf);
+/* Text for a line in the log's format: bare if it needs no quotes. Returns the length; never over cap. */
+size_t log_quote(enum log_format format, const char *s, size_t len, char *buf, size_t cap);
+const char *log_level_name(enum log_level level);
+const char *log_event_name(enum log_event e);
+const char *log_key_name(enum log_key k);
+
+#endif
