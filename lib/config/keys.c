@@ -1,0 +1,472 @@
+#include "config/keys.h"
+
+#include <string.h>
+
+#include "config/config.h"
+
+/* ---- what texts may be ---- */
+
+static bool id_valid(const char *text)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    /* ids become parts of paths and URLs, where a leading dot has a meaning */
+    return text[0] != '\0' && text[0] != '.' && text[strspn(text, allowed)] == '\0';
+}
+
+static bool is_printable_ascii(const char *text)
+{
+    for (; *text; text++) {
+        if (*text < 0x20 || *text > 0x7e)
+            return false;
+    }
+    return true;
+}
+
+static bool directory_valid(const char *text)
+{
+    return text[0] == '/' && is_printable_ascii(text);
+}
+
+static bool store_valid(const char *text)
+{
+    return strncmp(text, "lmdb:", 5) == 0 && directory_valid(text + 5);
+}
+
+static bool listen_address_valid(const char *text)
+{
+    char host[HOST_MAX];
+    uint16_t port = 0;
+    return config_split_address(text, 0, host, &port) == ERR_OK && port != 0;
+}
+
+static bool node_address_valid(const char *text)
+{
+    char host[HOST_MAX];
+    uint16_t port;
+    return config_split_address(text, 1935, host, &port) == ERR_OK && host[0] != '\0';
+}
+
+static bool stat_url_valid(const char *text)
+{
+    static const char scheme[] = "http://";
+    if (text[0] == '\0')
+        return true;
+    if (strncmp(text, scheme, sizeof scheme - 1) != 0 || !is_printable_ascii(text) ||
+        strchr(text, ' '))
+        return false;
+    const char *authority = text + sizeof scheme - 1;
+    const size_t len = strcspn(authority, "/?#");
+    char address[HOST_MAX];
+    if (len >= sizeof address)
+        return false;
+    memcpy(address, authority, len);
+    address[len] = '\0';
+    return node_address_valid(address);
+}
+
+static const struct key_form id_form = {
+    id_valid, "letters, digits, '.', '_' and '-', not beginning with '.'"};
+static const struct key_form store_form = {store_valid, "lmdb: and an absolute directory"};
+static const struct key_form directory_form = {directory_valid, "an absolute directory"};
+static const struct key_form listen_form = {listen_address_valid,
+                                            "HOST:PORT, [IPV6]:PORT or *:PORT"};
+static const struct key_form node_form = {node_address_valid,
+                                          "HOST[:PORT] or [IPV6][:PORT], port 1935 if left out"};
+static const struct key_form stat_form = {stat_url_valid, "http://HOST[:PORT]/PATH, or empty"};
+
+/* ---- the rows ---- */
+
+static const char *const send_proxy_names[] = {
+    [SEND_PROXY_OFF] = "off", [SEND_PROXY_V1] = "v1", [SEND_PROXY_V2] = "v2", NULL};
+static const char *const duplicate_names[] = {
+    [DUPLICATE_TAKEOVER] = "takeover",
+    [DUPLICATE_REJECT] = "reject",
+    [DUPLICATE_TAKEOVER_SAME_CLIENT] = "takeover_same_client",
+    NULL,
+};
+static const char *const listen_proxy_names[] = {
+    [LISTEN_PROXY_OFF] = "off", [LISTEN_PROXY_REQUIRED] = "required", NULL};
+static const char *const level_names[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
+static const char *const format_names[] = {[LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL};
+
+/* Macros because C17 has no enum as wide as the fields. */
+#define SECOND_MS UINT64_C(1000)
+#define MINUTE_MS (60 * SECOND_MS)
+#define HOUR_MS (60 * MINUTE_MS)
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define KBIT UINT64_C(1000)
+/* A macro because offsetof and sizeof take the member's name. */
+#define FIELD(structure, member)                                                                   \
+    .offset = offsetof(struct structure, member), .size = sizeof(((struct structure *)NULL)->member)
+
+const struct key_row key_rows[] = {
+    {.path = "cluster.name",
+     .help = "Name of the cluster. It seeds placement: all routers of a cluster have the same.",
+     .initial = "weir",
+     .type = KEY_TEXT,
+     .form = &id_form,
+     FIELD(config, cluster_name)},
+    {.path = "cluster.store",
+     .help = "Where node records are kept; they survive a restart of the machine.",
+     .initial = "lmdb:/var/lib/weir",
+     .type = KEY_TEXT,
+     .form = &store_form,
+     FIELD(config, store)},
+    {.path = "cluster.live",
+     .help = "Where records of live streams and sessions are kept; best on tmpfs.",
+     .initial = KEY_LIVE_PARENT KEY_CLUSTER_MARK,
+     .type = KEY_TEXT,
+     .form = &directory_form,
+     FIELD(config, live)},
+
+    {.path = "nodes",
+     .help = "The media nodes known from the start; the API can add others.",
+     .type = KEY_NODES,
+     .reloadable = true,
+     .max = NODES_MAX,
+     .initial = "[]"},
+    {.path = "nodes[].id",
+     .help = "Name of the node in the log, the metrics and the API; placement hashes it. Unique.",
+     .type = KEY_TEXT,
+     .form = &id_form,
+     .reloadable = true,
+     FIELD(config_node, id)},
+    {.path = "nodes[].rtmp",
+     .help = "Address for RTMP. Names are resolved at the start and at reload.",
+     .type = KEY_TEXT,
+     .form = &node_form,
+     .reloadable = true,
+     FIELD(config_node, rtmp)},
+    {.path = "nodes[].stat",
+     .help = "Statistics page of the node, which the probes read; empty: none.",
+     .initial = "",
+     .type = KEY_TEXT,
+     .form = &stat_form,
+     .reloadable = true,
+     FIELD(config_node, stat)},
+    {.path = "nodes[].weight",
+     .help = "Share of new streams, relative to the other nodes; 0 takes none.",
+     .initial = "100",
+     .type = KEY_COUNT,
+     .max = 1000,
+     .reloadable = true,
+     FIELD(config_node, weight)},
+    {.path = "nodes[].max_streams",
+     .help = "Most streams published to the node; 0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 1000000,
+     .reloadable = true,
+     FIELD(config_node, max_streams)},
+    {.path = "nodes[].max_sessions",
+     .help = "Most publishers and players on the node; 0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 1000000,
+     .reloadable = true,
+     FIELD(config_node, max_sessions)},
+    {.path = "nodes[].max_bandwidth",
+     .help = "New streams are placed elsewhere while the node carries more; 0: no limit.",
+     .initial = "0",
+     .type = KEY_BANDWIDTH,
+     .zero = true,
+     .min = KBIT,
+     .max = KBIT * 1000 * 1000 * 1000,
+     .reloadable = true,
+     FIELD(config_node, max_bandwidth)},
+    {.path = "nodes[].send_proxy",
+     .help = "PROXY protocol header sent to the node, so that it sees the client's address.",
+     .initial = "off",
+     .type = KEY_ENUM,
+     .names = send_proxy_names,
+     .reloadable = true,
+     FIELD(config_node, send_proxy)},
+
+    {.path = "placement.max_load_factor",
+     .help = "Most streams of a node, as a multiple of its weighted share; 0: no bound.",
+     .initial = "1.25",
+     .type = KEY_FACTOR,
+     .zero = true,
+     .min = 1,
+     .max = 100,
+     .reloadable = true,
+     FIELD(config, placement.max_load_factor)},
+    {.path = "placement.slow_start",
+     .help = "Time over which a node that came up grows from a tenth of its weight to all of it.",
+     .initial = "60s",
+     .type = KEY_DURATION,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, placement.slow_start_ms)},
+    {.path = "placement.panic_threshold",
+     .help =
+         "With a smaller share of the enabled nodes up, streams are placed on all enabled nodes.",
+     .initial = "50%",
+     .type = KEY_PERCENT,
+     .max = 100,
+     .reloadable = true,
+     FIELD(config, placement.panic_threshold)},
+    {.path = "placement.hold",
+     .help = "Time a stream keeps its node after its publisher left.",
+     .initial = "30s",
+     .type = KEY_DURATION,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, placement.hold_ms)},
+    {.path = "placement.duplicate_publish",
+     .help = "What a second publisher of a live stream does: replace the first, be refused, or "
+             "replace it "
+             "only if it has the same publish arguments or address.",
+     .initial = "takeover_same_client",
+     .type = KEY_ENUM,
+     .names = duplicate_names,
+     .reloadable = true,
+     FIELD(config, placement.duplicate_publish)},
+    {.path = "placement.vhost",
+     .help = "Whether streams of the same name on different hosts are different streams.",
+     .initial = "false",
+     .type = KEY_BOOL,
+     .reloadable = true,
+     FIELD(config, placement.vhost)},
+
+    {.path = "router.id",
+     .help = "Name of this router among those of the cluster.",
+     .initial = "router1",
+     .type = KEY_TEXT,
+     .form = &id_form,
+     FIELD(config, router.id)},
+    {.path = "router.workers",
+     .help = "Worker processes; auto: one per processor.",
+     .initial = "auto",
+     .type = KEY_WORKERS,
+     .min = 1,
+     .max = WORKERS_MAX,
+     FIELD(config, router.workers)},
+    {.path = "router.listen",
+     .help = "Where clients connect.",
+     .initial = "[{address: 0.0.0.0:1935}]",
+     .type = KEY_LISTENS,
+     .min = 1,
+     .max = LISTENERS_MAX},
+    {.path = "router.listen[].address",
+     .help = "Address and port.",
+     .type = KEY_TEXT,
+     .form = &listen_form,
+     FIELD(config_listen, address)},
+    {.path = "router.listen[].proxy_protocol",
+     .help = "required: every connection begins with a PROXY protocol header, as from HAProxy.",
+     .initial = "off",
+     .type = KEY_ENUM,
+     .names = listen_proxy_names,
+     FIELD(config_listen, proxy_protocol)},
+    {.path = "router.listen[].trust",
+     .help = "Who may connect to a listener that requires the PROXY header: addresses or ranges.",
+     .initial = "[]",
+     .type = KEY_CIDRS,
+     .max = CONFIG_TRUST_MAX,
+     FIELD(config_listen, trust)},
+    {.path = "router.retries",
+     .help = "Further nodes tried for a stream before the client is told of a failure.",
+     .initial = "2",
+     .type = KEY_COUNT,
+     .max = 16,
+     .reloadable = true,
+     FIELD(config, router.retries)},
+    {.path = "router.dial_timeout",
+     .help = "Time for connecting to a node, its handshake included.",
+     .initial = "2s",
+     .type = KEY_DURATION,
+     .min = 10,
+     .max = 5 * MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, router.dial_timeout_ms)},
+    {.path = "router.answer_timeout",
+     .help = "Time for a node's answer to publish or play; its hooks run meanwhile.",
+     .initial = "10s",
+     .type = KEY_DURATION,
+     .min = 10,
+     .max = 5 * MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, router.answer_timeout_ms)},
+    {.path = "router.setup_timeout",
+     .help = "Time for finding a node for a stream, all tries together.",
+     .initial = "20s",
+     .type = KEY_DURATION,
+     .min = 10,
+     .max = 5 * MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, router.setup_timeout_ms)},
+    {.path = "router.handshake_timeout",
+     .help = "Time for a client's handshake, from accept on.",
+     .initial = "10s",
+     .type = KEY_DURATION,
+     .min = 10,
+     .max = 5 * MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, router.handshake_timeout_ms)},
+    {.path = "router.idle_timeout",
+     .help = "Time from a client's handshake to publish or play, and between two publications.",
+     .initial = "30s",
+     .type = KEY_DURATION,
+     .min = SECOND_MS,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, router.idle_timeout_ms)},
+    {.path = "router.ping_interval",
+     .help = "A client that has been silent so long gets an RTMP ping.",
+     .initial = "30s",
+     .type = KEY_DURATION,
+     .min = SECOND_MS,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, router.ping_interval_ms)},
+    {.path = "router.ping_timeout",
+     .help = "A client that has been silent so long is closed; more than `router.ping_interval`.",
+     .initial = "90s",
+     .type = KEY_DURATION,
+     .min = SECOND_MS,
+     .max = 2 * HOUR_MS,
+     .reloadable = true,
+     FIELD(config, router.ping_timeout_ms)},
+    {.path = "router.shutdown_grace",
+     .help = "Time that sessions have to end by themselves after SIGTERM.",
+     .initial = "30s",
+     .type = KEY_DURATION,
+     .max = 24 * HOUR_MS,
+     .reloadable = true,
+     FIELD(config, router.shutdown_grace_ms)},
+
+    {.path = "relay.buffer",
+     .help =
+         "Most bytes that wait in one direction of a session; then the sender is read no further.",
+     .initial = "4MiB",
+     .type = KEY_SIZE,
+     .min = 64 * KIB,
+     .max = GIB,
+     .reloadable = true,
+     FIELD(config, relay.buffer_bytes)},
+    {.path = "relay.stall_timeout",
+     .help = "A player whose buffer stays full so long is closed.",
+     .initial = "10s",
+     .type = KEY_DURATION,
+     .min = 100,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, relay.stall_timeout_ms)},
+
+    {.path = "limits.message",
+     .help = "Longest RTMP message.",
+     .initial = "4MiB",
+     .type = KEY_SIZE,
+     .min = 64 * KIB,
+     .max = 16 * MIB,
+     .reloadable = true,
+     FIELD(config, limits.message_bytes)},
+    {.path = "limits.unfinished",
+     .help = "Most bytes of messages begun and not yet complete on one connection; at least "
+             "`limits.message`.",
+     .initial = "8MiB",
+     .type = KEY_SIZE,
+     .min = 64 * KIB,
+     .max = GIB,
+     .reloadable = true,
+     FIELD(config, limits.unfinished_bytes)},
+    {.path = "limits.chunk",
+     .help = "Largest chunk size that a peer may set.",
+     .initial = "16777215",
+     .type = KEY_SIZE,
+     .min = RTMP_DEFAULT_CHUNK_BYTES,
+     .max = RTMP_CHUNK_BYTES_MAX,
+     .reloadable = true,
+     FIELD(config, limits.chunk_bytes)},
+    {.path = "limits.unrouted",
+     .help = "Most bytes received from a client before publish or play.",
+     .initial = "64KiB",
+     .type = KEY_SIZE,
+     .min = 4 * KIB,
+     .max = 16 * MIB,
+     .reloadable = true,
+     FIELD(config, limits.unrouted_bytes)},
+    {.path = "limits.connections",
+     .help = "Most client connections of the router; 0: no limit.",
+     .initial = "20000",
+     .type = KEY_COUNT,
+     .max = 10000000,
+     .reloadable = true,
+     FIELD(config, limits.connections)},
+    {.path = "limits.connections_per_address",
+     .help = "Most connections from one client address; 0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 10000000,
+     .reloadable = true,
+     FIELD(config, limits.connections_per_address)},
+    {.path = "limits.connection_rate_per_address",
+     .help = "New connections per second from one client address; 0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 1000000,
+     .reloadable = true,
+     FIELD(config, limits.connection_rate_per_address)},
+    {.path = "limits.memory",
+     .help = "Memory for the data of all sessions of the router; 0: no limit.",
+     .initial = "4GiB",
+     .type = KEY_SIZE,
+     .zero = true,
+     .min = 64 * MIB,
+     .max = GIB * 1024 * 16,
+     .reloadable = true,
+     FIELD(config, limits.memory_bytes)},
+
+    {.path = "log.level",
+     .help = "The least important lines that are written.",
+     .initial = "info",
+     .type = KEY_ENUM,
+     .names = level_names,
+     .reloadable = true,
+     FIELD(config, log.level)},
+    {.path = "log.format",
+     .help = "Form of the lines.",
+     .initial = "logfmt",
+     .type = KEY_ENUM,
+     .names = format_names,
+     .reloadable = true,
+     FIELD(config, log.format)},
+    {.path = "log.stream_names",
+     .help = "Whether stream names are shown; else a short hash stands for each. Names are often "
+             "secrets.",
+     .initial = "false",
+     .type = KEY_BOOL,
+     .reloadable = true,
+     FIELD(config, log.stream_names)},
+};
+const size_t key_row_count = sizeof key_rows / sizeof key_rows[0];
+
+/* ---- paths ---- */
+
+const char *key_below(const struct key_row *row, const char *prefix)
+{
+    const size_t len = strlen(prefix);
+    if (len == 0)
+        return row->path;
+    return strncmp(row->path, prefix, len) == 0 && row->path[len] == '.' ? row->path + len + 1
+                                                                         : NULL;
+}
+
+size_t key_component(const char *path)
+{
+    return strcspn(path, ".[");
+}
+
+const struct key_row *key_find(const char *path)
+{
+    for (size_t i = 0; i < key_row_count; i++) {
+        if (strcmp(key_rows[i].path, path) == 0)
+            return &key_rows[i];
+    }
+    return NULL;
+}

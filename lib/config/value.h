@@ -1,0 +1,36 @@
+/* config/value.h - one value of the configuration: from text, to text, and what is allowed in
+ * words. Internal to lib/config. base is the struct that row's offset counts from. Lists of maps
+ * are not values: see value_list_of().   Tests: tests/unit/config/test_config.c */
+#ifndef WEIR_CONFIG_VALUE_H
+#define WEIR_CONFIG_VALUE_H
+
+#include <stddef.h>
+
+#include "base/attr.h"
+#include "base/err.h"
+#include "config/config.h"
+#include "config/keys.h"
+
+enum { VALUE_TEXT_MAX = 2 * CONFIG_URL_MAX + 3, VALUE_HINT_MAX = 512 };
+
+/* Stores text's value; of KEY_CIDRS one more item. ERR_INVALID: not of the type, or not of the
+ * form; ERR_LIMIT: out of range or too long. */
+MUST_CHECK enum err value_parse(const struct key_row *row, const char *text, void *base);
+/* The value as YAML. buf: VALUE_TEXT_MAX. */
+void value_print(const struct key_row *row, const void *base, char *buf);
+/* "500ms to 1h", "one of off, v1, v2", ... buf: VALUE_HINT_MAX. */
+void value_allowed(const struct key_row *row, char *buf);
+/* How a refused text may have been meant, as "; ..."; "" if there is nothing to say. buf:
+ * VALUE_HINT_MAX. */
+void value_hint(const struct key_row *row, const char *text, char *buf);
+
+/* A list of maps (KEY_NODES, KEY_LISTENS) as it is held. */
+struct value_list {
+    const char *prefix; /* of its items' rows */
+    const void *items;
+    uint32_t count;
+    size_t item_bytes;
+};
+struct value_list value_list_of(const struct key_row *row, const struct config *c);
+
+#endif
