@@ -1,0 +1,48 @@
+/* cluster/store_record.h - the store's binary records: big-endian fields, texts as length and
+ * bytes, a version byte first. Pure: no I/O, no allocation. _write gives the length (buf:
+ * STORE_RECORD_MAX); _parse gives ERR_CORRUPT for what _write of this version did not write. Tests:
+ * tests/unit/cluster/test_store_record.c */
+#ifndef WEIR_CLUSTER_STORE_RECORD_H
+#define WEIR_CLUSTER_STORE_RECORD_H
+
+#include "cluster/store.h"
+
+enum { STORE_RECORD_MAX = 1024 };
+
+struct health_record {
+    enum node_health health;
+    uint64_t since_ms;
+    uint64_t bandwidth;
+};
+
+/* What a node carries now. */
+struct load_record {
+    uint32_t streams, sessions;
+};
+
+struct audience_record {
+    struct worker_id worker;
+    uint32_t players;
+};
+
+size_t claim_record_write(const struct claim *c, uint8_t *buf);
+MUST_CHECK enum err claim_record_parse(const void *buf, size_t len, struct claim *out);
+size_t session_record_write(const struct session_record *s, uint8_t *buf);
+MUST_CHECK enum err session_record_parse(const void *buf, size_t len, struct session_record *out);
+size_t process_record_write(const struct process_record *p, uint8_t *buf);
+MUST_CHECK enum err process_record_parse(const void *buf, size_t len, struct process_record *out);
+size_t event_record_write(const struct store_event *e, uint8_t *buf);
+MUST_CHECK enum err event_record_parse(const void *buf, size_t len, struct store_event *out);
+size_t health_record_write(const struct health_record *h, uint8_t *buf);
+MUST_CHECK enum err health_record_parse(const void *buf, size_t len, struct health_record *out);
+size_t load_record_write(const struct load_record *l, uint8_t *buf);
+MUST_CHECK enum err load_record_parse(const void *buf, size_t len, struct load_record *out);
+size_t audience_record_write(const struct audience_record *a, uint8_t *buf);
+MUST_CHECK enum err audience_record_parse(const void *buf, size_t len, struct audience_record *out);
+
+/* The durable record of a node: JSON, so that it can grow fields and people can read it. What is
+ * measured (health, loads) is not in it. The caller frees the text with free(). */
+MUST_CHECK enum err node_record_write(const struct node *n, char **text);
+MUST_CHECK enum err node_record_parse(const void *buf, size_t len, struct node *out);
+
+#endif
