@@ -27,7 +27,7 @@ struct node {
     struct sockaddr_storage addr; /* resolved when the record was written; ss_family 0: not resolved */
     uint64_t seed;           /* of its id and the cluster: what is hashed with the stream key */
     uint32_t streams, sessions; /* carried now */
-    uint64_t bandwidth;      /* bit/s, from healthd */
+    uint64_t bandwidth;      /* bit/s, in or out, whichever is more; from healthd */
     uint64_t dial_failed_ms; /* monotonic; last time this process could not dial it; 0: never */
 };
 

@@ -1,4 +1,5 @@
-/* cluster/store.h - what the processes of a cluster share: nodes, health, claims, audience, sessions, processes, commands' results, events.
+/* cluster/store.h - what the processes of a cluster share: nodes, their status, claims, found streams, audience, sessions, processes,
+ * leases, commands, events.
  * One interface; today's engine is store_lmdb.c ("lmdb:DIR"): a durable environment for nodes in DIR, a volatile one in
  * options.live for all else. Calls another engine would have to wait for (claims) take a callback; LMDB calls back before it returns.
  * Owner:  each process opens one, after fork, and closes it last.   Thread: the process's only thread.
@@ -7,6 +8,8 @@
 #ifndef WEIR_CLUSTER_STORE_H
 #define WEIR_CLUSTER_STORE_H
 
+#include "cluster/close_why.h"
+#include "cluster/process_histogram.h"
 #include "cluster/node_table.h"
 #include "cluster/placement.h"
 #include "cluster/stream_key.h"
@@ -46,13 +49,58 @@ MUST_CHECK enum err store_node_put(struct store *s, const struct node *n);
 MUST_CHECK enum err store_node_delete(struct store *s, const char *id);
 /* Removes leaving nodes that carry nothing. */
 MUST_CHECK enum err store_nodes_sweep(struct store *s, uint32_t *removed);
-/* healthd's verdict. */
-MUST_CHECK enum err store_health_put(struct store *s, const char *id, enum node_health health, uint64_t since_ms,
-                                     uint64_t bandwidth);
+
+/* ---- one node, for the API: as above, but only if the record is still the one that was read ---- */
+
+/* The etag is of the record's content as the operator wrote it, nothing measured: equal records have equal etags, so that a change
+ * that was undone meanwhile is no conflict. */
+#define STORE_ETAG_ANY UINT64_C(0)     /* whatever is there, or nothing */
+#define STORE_ETAG_NONE UINT64_MAX     /* only if nothing is there */
+/* *out as store_nodes_read() has it, but for the seed. ERR_NOT_FOUND. */
+MUST_CHECK enum err store_node_get(struct store *s, const char *id, struct node *out, uint64_t *etag);
+/* ERR_CONFLICT: another record is there, or one where none should be, or none where one should be. ERR_FULL: NODES_MAX. */
+MUST_CHECK enum err store_node_put_if(struct store *s, const struct node *n, uint64_t etag, uint64_t *new_etag);
+/* ERR_NOT_FOUND: nothing is there; ERR_CONFLICT: another record is. */
+MUST_CHECK enum err store_node_delete_if(struct store *s, const char *id, uint64_t etag);
+
+/* ---- what healthd knows of a node ---- */
+
+enum { STATUS_REASON_MAX = 160, STATUS_VERSION_MAX = 64 };
+struct node_status {
+    char id[NODE_ID_MAX];
+    enum node_health health;
+    uint64_t since_ms;                    /* of health */
+    uint64_t checked_ms;                  /* when the last round of checks ended */
+    char reason[STATUS_REASON_MAX];       /* of the verdict: "rtmp: no handshake within 1000 ms" */
+    uint32_t latency_us;                  /* of the last good rtmp check; 0: none yet */
+    uint64_t bandwidth_in, bandwidth_out; /* bit/s, from stat; so for the next line */
+    uint32_t clients, publishers;
+    char version[STATUS_VERSION_MAX];     /* "nginx 1.22.1, nginx-rtmp 1.1.4" */
+    uint32_t pid;
+    uint64_t process_started_ms;          /* with pid: the generation */
+    uint32_t generations;                 /* how many were seen, the first one included; 0: none yet */
+    bool skewed, stuck, flapping;
+    uint64_t checks, failures, transitions; /* totals */
+};
+/* Up to STORE_WRITE_RECORDS at once; those of nodes that are no longer there are left out. The version of the node list changes only if
+ * a health or its since_ms does. Appends node_up, node_down when health becomes that, node_reloaded when generations grows beyond 1. */
+MUST_CHECK enum err store_status_put(struct store *s, const struct node_status *st, uint32_t count, uint64_t now_ms);
+/* As last written, whether or not healthd is alive. The list ends when cb returns false. */
+MUST_CHECK enum err store_status_list(struct store *s, bool (*cb)(void *arg, const struct node_status *st), void *arg);
+MUST_CHECK enum err store_status_get(struct store *s, const char *id, struct node_status *out);
+
+/* Passive checks: a router could not dial the node, which healthd counts as a failed probe. A node that is not there is left out. */
+struct dial_failures {
+    char node[NODE_ID_MAX];
+    uint64_t count, last_ms;
+};
+MUST_CHECK enum err store_dial_failed(struct store *s, const char *node, uint64_t now_ms);
+MUST_CHECK enum err store_dial_failures_list(struct store *s, bool (*cb)(void *arg, const struct dial_failures *f), void *arg);
 
 /* ---- claims ---- */
 
-enum claim_state { CLAIM_LIVE = 0, CLAIM_HINT };
+/* FOUND: no claim at all; healthd saw the stream live on the node. A hint for players, nothing to a publisher: it may be a ghost. */
+enum claim_state { CLAIM_LIVE = 0, CLAIM_HINT, CLAIM_FOUND };
 struct claim {
     struct stream_key key;
     char node[NODE_ID_MAX]; /* the owner */
@@ -60,7 +108,7 @@ struct claim {
     struct worker_id worker; /* that holds the publisher (LIVE) */
     uint64_t session;        /* the publisher's session id */
     uint64_t epoch;          /* cluster-wide, only grows */
-    uint64_t since_ms;       /* LIVE: taken; HINT: left */
+    uint64_t since_ms;       /* LIVE: taken; HINT: left; FOUND: first seen (worker, session, epoch are empty) */
     struct worker_id previous; /* taken over from it; the publisher there closes, then releases */
     uint64_t previous_epoch; /* of the claim taken over; 0: none */
     bool released;           /* the previous publisher's node link is closed */
@@ -69,8 +117,8 @@ struct claim {
 };
 typedef void store_claim_cb(void *arg, enum err e, const struct claim *c);
 
-/* ERR_NOT_FOUND: neither live nor a hint younger than hold_ms. A LIVE claim whose worker's process record is gone
- * (5 s without heartbeat) reads as a HINT. */
+/* ERR_NOT_FOUND: neither live, nor a hint younger than hold_ms, nor found within STORE_FOUND_MS. A LIVE claim whose worker's
+ * process record is gone (5 s without heartbeat) reads as a HINT. */
 void store_claim_get(struct store *s, const struct stream_key *key, uint64_t hold_ms, uint64_t now_ms, store_claim_cb *cb,
                      void *arg);
 
@@ -97,6 +145,15 @@ MUST_CHECK enum err store_claim_handed_over(struct store *s, const struct stream
 MUST_CHECK enum err store_claims_sweep(struct store *s, uint64_t hold_ms, uint64_t now_ms, uint32_t *removed);
 /* Live claims, for listings and tests; stops when cb returns false. */
 MUST_CHECK enum err store_claims_list(struct store *s, bool (*cb)(void *arg, const struct claim *c), void *arg);
+
+/* ---- found streams: live on a node by its own word, whoever published them ---- */
+
+enum { STORE_FOUND_MS = 10000 }; /* so long after it was last seen a stream counts as live there */
+/* Seen on the node now, up to STORE_WRITE_RECORDS at once; to be repeated well within STORE_FOUND_MS. Of several nodes with the same stream
+ * the one where it appeared last is given. */
+MUST_CHECK enum err store_found_put(struct store *s, const char *node, const struct stream_key *keys, uint32_t count, uint64_t now_ms);
+/* Those not seen for STORE_FOUND_MS go, at most STORE_WRITE_RECORDS a call. */
+MUST_CHECK enum err store_found_sweep(struct store *s, uint64_t now_ms, uint32_t *removed);
 
 /* ---- the change log: what happened to claims ---- */
 
@@ -130,6 +187,7 @@ MUST_CHECK enum err store_session_id(struct store *s, uint64_t *first, uint32_t 
 MUST_CHECK enum err store_session_put(struct store *s, const struct session_record *r);
 /* Counters only, of sessions that exist. count up to STORE_WRITE_RECORDS. */
 MUST_CHECK enum err store_sessions_refresh(struct store *s, const struct session_record *r, uint32_t count);
+MUST_CHECK enum err store_session_get(struct store *s, uint64_t id, struct session_record *out);
 MUST_CHECK enum err store_session_delete(struct store *s, uint64_t id);
 MUST_CHECK enum err store_sessions_list(struct store *s, bool (*cb)(void *arg, const struct session_record *r), void *arg);
 /* Workers that have players of the stream, those of `router` as a bit per slot: whom to ring. */
@@ -139,18 +197,39 @@ MUST_CHECK enum err store_audience(struct store *s, const struct stream_key *key
 /* ---- processes ---- */
 
 enum process_kind { PROCESS_ROUTER = 0, PROCESS_HEALTHD, PROCESS_ADMIN };
+/* What a session waits for until its stream starts. */
+enum setup_phase {
+    SETUP_LOOKUP = 0, /* claim and placement */
+    SETUP_DIAL,       /* TCP connect and the node's handshake */
+    SETUP_ANSWER,     /* the node's answer to publish or play */
+    SETUP_TOTAL,      /* the client's publish or play, until it is answered */
+};
+enum { SETUP_PHASE_COUNT = SETUP_TOTAL + 1 };
+const char *setup_phase_name(enum setup_phase p); /* "lookup", "dial", "answer", "total" */
+
+enum { PROCESS_CLOSED_COUNT = 64 }; /* room for reasons to come */
+_Static_assert((int)WHY_COUNT <= (int)PROCESS_CLOSED_COUNT, "a reason has no counter");
 struct process_record {
     enum process_kind kind;
-    struct worker_id id; /* routers; the others: slot 0, router "" */
+    struct worker_id id; /* routers; the others: slot 0, router "", written by the holder of the lease alone */
     uint32_t pid;
     char version[32];
     uint64_t started_ms, beat_ms;
     uint32_t sessions, publishers, players;
-    uint64_t accepted, refused, placed, retried, failed_dials, taken_over, bytes_in, bytes_out; /* totals; continue a predecessor's */
+    /* Totals; they continue a predecessor's. */
+    uint64_t accepted, refused, placed, retried, failed_dials, taken_over, players_moved, bytes_in, bytes_out, store_errors;
+    uint64_t closed[PROCESS_CLOSED_COUNT]; /* sessions, by enum close_why */
+    struct process_histogram setup[SETUP_PHASE_COUNT];
+    uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */
+    uint64_t requests;                            /* admin */
+    uint64_t memory_bytes;                        /* in use now: blocks of the pool */
+    uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat */
 };
 /* Heartbeat, once a second; gone after 5 s without. */
 MUST_CHECK enum err store_process_beat(struct store *s, const struct process_record *p);
 MUST_CHECK enum err store_process_get(struct store *s, enum process_kind kind, const struct worker_id *id, struct process_record *out);
+/* All there ever were, dead ones too: their counters go on counting. */
+MUST_CHECK enum err store_processes_list(struct store *s, bool (*cb)(void *arg, const struct process_record *p), void *arg);
 MUST_CHECK enum err store_process_delete(struct store *s, enum process_kind kind, const struct worker_id *id);
 /* A new worker first clears its slot: its predecessor's sessions and audience go, its claims become hints. At most STORE_WRITE_RECORDS
  * a call; *left false when done. */
@@ -158,10 +237,46 @@ MUST_CHECK enum err store_slot_clean(struct store *s, const struct worker_id *id
 /* Every 10 s: frees what dead readers hold. */
 void store_check_readers(struct store *s);
 
+/* ---- leases: of several healthds one works ---- */
+
+enum { LEASE_NAME_MAX = 32 };
+/* Takes or renews it. holder: a random number, never 0. ERR_CONFLICT: somebody else renewed it less than ttl_ms ago. */
+MUST_CHECK enum err store_lease_take(struct store *s, const char *name, uint64_t holder, uint64_t ttl_ms, uint64_t now_ms);
+/* ERR_NOT_FOUND: it is not the holder's. */
+MUST_CHECK enum err store_lease_drop(struct store *s, const char *name, uint64_t holder);
+
+/* ---- commands: admin to a worker ---- */
+
+enum command_kind { COMMAND_KICK = 0 };
+enum command_state { COMMAND_PENDING = 0, COMMAND_DONE, COMMAND_FAILED };
+enum { COMMAND_RESULT_MAX = 64, STORE_COMMANDS_AT_ONCE = 16, STORE_COMMAND_KEEP_MS = 60000 };
+struct store_command {
+    uint64_t id;
+    enum command_kind kind;
+    struct worker_id worker;
+    uint64_t session;
+    uint64_t posted_ms, deadline_ms;
+    enum command_state state;
+    char result[COMMAND_RESULT_MAX]; /* "closed", "no such session" */
+};
+/* id and state are set here. */
+MUST_CHECK enum err store_command_post(struct store *s, struct store_command *c);
+/* Pending ones for this worker whose deadline has not passed, oldest first, at most STORE_COMMANDS_AT_ONCE. One read when there are
+ * none: asked every STORE_POLL_MS. cb may use the store. */
+MUST_CHECK enum err store_commands_pending(struct store *s, const struct worker_id *w, uint64_t now_ms,
+                                           bool (*cb)(void *arg, const struct store_command *c), void *arg);
+/* ERR_NOT_FOUND: withdrawn or swept; ERR_CONFLICT: finished already. */
+MUST_CHECK enum err store_command_finish(struct store *s, uint64_t id, enum command_state state, const char *result);
+MUST_CHECK enum err store_command_get(struct store *s, uint64_t id, struct store_command *out);
+/* Takes a pending one back: nobody will see it again. ERR_CONFLICT: it was carried out meanwhile. ERR_NOT_FOUND. */
+MUST_CHECK enum err store_command_withdraw(struct store *s, uint64_t id);
+/* Those posted STORE_COMMAND_KEEP_MS ago go, at most STORE_WRITE_RECORDS a call. */
+MUST_CHECK enum err store_commands_sweep(struct store *s, uint64_t now_ms, uint32_t *removed);
+
 /* ---- events: what happened, for people ---- */
 
-/* Appended in the transaction of the change by the calls above; kinds: node_added, node_changed, node_removed, stream_started, stream_ended,
- * stream_taken_over. Newest last; at most STORE_EVENTS_KEEP. */
+/* Appended in the transaction of the change by the calls above; kinds: node_added, node_changed, node_removed, node_up, node_down,
+ * node_reloaded, stream_started, stream_ended, stream_taken_over. Newest last; at most STORE_EVENTS_KEEP. */
 struct store_event {
     uint64_t id, time_ms;
     char kind[32];

@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "base/clock_io.h"
 
-enum { SCHEMA = 1, DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
+/* Apart, so that nodes survive an upgrade that changes other records. */
+enum { DURABLE_SCHEMA = 1, LIVE_SCHEMA = 2 };
+enum { DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
 #define DURABLE_MAP_BYTES ((size_t)64 << 20)
 #define LIVE_MAP_BYTES ((size_t)1 << 30)
 static const char url_prefix[] = "lmdb:";
@@ -20,7 +23,7 @@ static const struct {
     unsigned flags;
 } live_dbs[LIVE_DB_COUNT] = {
     [DB_META] = {"meta", 0},
-    [DB_HEALTH] = {"health", 0},
+    [DB_STATUS] = {"status", 0},
     [DB_LOADS] = {"loads", 0},
     [DB_CLAIMS] = {"claims", 0},
     [DB_HINTS] = {"hints", 0},
@@ -30,11 +33,16 @@ static const struct {
     [DB_AUDIENCE] = {"audience", 0},
     [DB_PROCESSES] = {"processes", 0},
     [DB_EVENTS] = {"events", MDB_INTEGERKEY},
+    [DB_DIALS] = {"dials", 0},
+    [DB_FOUND] = {"found", 0},
+    [DB_LEASES] = {"leases", 0},
+    [DB_COMMANDS] = {"commands", MDB_INTEGERKEY},
+    [DB_PENDING] = {"pending", 0},
 };
 
 static const char *const counter_names[COUNTER_COUNT] = {
     [COUNTER_EPOCH] = "epoch",     [COUNTER_NODES] = "nodes", [COUNTER_CHANGE] = "change",
-    [COUNTER_SESSION] = "session", [COUNTER_EVENT] = "event",
+    [COUNTER_SESSION] = "session", [COUNTER_EVENT] = "event", [COUNTER_COMMAND] = "command",
 };
 
 enum err store_err(int mdb)
@@ -232,6 +240,14 @@ MDB_val owned_key(const struct worker_id *id, enum owned_kind kind, uint64_t num
     return val_of(buf, n + 1 + 8);
 }
 
+MDB_val stream_prefix(const struct stream_key *k, uint8_t buf[STREAM_HASH_BYTES])
+{
+    const XXH128_hash_t h = XXH3_128bits(k->text, k->len);
+    number_put(buf, h.high64);
+    number_put(buf + 8, h.low64);
+    return val_of(buf, STREAM_HASH_BYTES);
+}
+
 bool worker_id_equal(const struct worker_id *a, const struct worker_id *b)
 {
     return a->slot == b->slot && strcmp(a->router, b->router) == 0;
@@ -311,21 +327,21 @@ static uint64_t counter_seed(void)
 }
 
 /* Reads the schema's number, or writes it into an environment that has none. */
-static enum err schema_check(const struct opening *o, MDB_txn *txn, MDB_dbi meta, const char *path,
-                             bool *fresh)
+static enum err schema_check(const struct opening *o, MDB_txn *txn, MDB_dbi meta, uint64_t ours,
+                             const char *path, bool *fresh)
 {
     uint64_t found = 0;
     enum err e = u64_get(txn, meta, schema_key, &found);
     *fresh = e == ERR_NOT_FOUND;
     if (e == ERR_NOT_FOUND)
-        return o->options->read_only ? e : u64_put(txn, meta, schema_key, SCHEMA);
-    if (e != ERR_OK || found == SCHEMA)
+        return o->options->read_only ? e : u64_put(txn, meta, schema_key, ours);
+    if (e != ERR_OK || found == ours)
         return e;
     char what[160];
     (void)snprintf(what, sizeof what,
-                   "the store has schema %llu and this program knows schema %d: run one version "
+                   "the store has schema %llu and this program knows schema %llu: run one version "
                    "of all daemons, or start with an empty directory",
-                   (unsigned long long)found, (int)SCHEMA);
+                   (unsigned long long)found, (unsigned long long)ours);
     return refuse(o, ERR_VERSION, path, what);
 }
 
@@ -342,7 +358,7 @@ static enum err open_durable_dbs(const struct opening *o, struct store *s, MDB_t
     bool fresh;
     enum err e = open_db(o, txn, "meta", 0, &s->durable_meta);
     if (e == ERR_OK)
-        e = schema_check(o, txn, s->durable_meta, path, &fresh);
+        e = schema_check(o, txn, s->durable_meta, DURABLE_SCHEMA, path, &fresh);
     if (e == ERR_OK)
         e = open_db(o, txn, "nodes", 0, &s->nodes);
     return e;
@@ -354,7 +370,7 @@ static enum err open_live_dbs(const struct opening *o, struct store *s, MDB_txn 
     bool fresh = false;
     enum err e = open_db(o, txn, live_dbs[DB_META].name, 0, &s->db[DB_META]);
     if (e == ERR_OK)
-        e = schema_check(o, txn, s->db[DB_META], path, &fresh);
+        e = schema_check(o, txn, s->db[DB_META], LIVE_SCHEMA, path, &fresh);
     for (size_t i = DB_META + 1; e == ERR_OK && i < LIVE_DB_COUNT; i++)
         e = open_db(o, txn, live_dbs[i].name, live_dbs[i].flags, &s->db[i]);
     for (size_t i = 0; e == ERR_OK && fresh && i < COUNTER_COUNT; i++)

@@ -6,6 +6,8 @@
 #ifndef WEIR_CLUSTER_STORE_LMDB_H
 #define WEIR_CLUSTER_STORE_LMDB_H
 
+#include <string.h>
+
 #include <lmdb.h>
 
 #include "cluster/store.h"
@@ -16,7 +18,7 @@ enum { PROCESS_GONE_MS = 5000 }; /* without a heartbeat */
 /* The databases of the volatile environment. */
 enum live_db {
     DB_META = 0,  /* schema and counters, by name */
-    DB_HEALTH,    /* node id -> health_record */
+    DB_STATUS,    /* node id -> node_status */
     DB_LOADS,     /* node id -> load_record */
     DB_CLAIMS,    /* stream key -> claim */
     DB_HINTS,     /* since, epoch -> stream key: the order in which hints end */
@@ -26,13 +28,25 @@ enum live_db {
     DB_AUDIENCE,  /* hash of the stream key, worker -> audience_record */
     DB_PROCESSES, /* kind/router/slot -> process_record */
     DB_EVENTS,    /* number -> store_event */
+    DB_DIALS,     /* node id -> dial_failures */
+    DB_FOUND,     /* hash of the stream key, node id -> found_record */
+    DB_LEASES,    /* name -> lease_record */
+    DB_COMMANDS,  /* id -> store_command */
+    DB_PENDING,   /* worker, command id -> nothing: what a worker has to do */
 };
-enum { LIVE_DB_COUNT = DB_EVENTS + 1 };
+enum { LIVE_DB_COUNT = DB_PENDING + 1 };
 
 /* Counters in DB_META. A new environment's begin at the wall clock, so that they go on growing when
  * /run was wiped. */
-enum counter { COUNTER_EPOCH = 0, COUNTER_NODES, COUNTER_CHANGE, COUNTER_SESSION, COUNTER_EVENT };
-enum { COUNTER_COUNT = COUNTER_EVENT + 1 };
+enum counter {
+    COUNTER_EPOCH = 0,
+    COUNTER_NODES,
+    COUNTER_CHANGE,
+    COUNTER_SESSION,
+    COUNTER_EVENT,
+    COUNTER_COMMAND,
+};
+enum { COUNTER_COUNT = COUNTER_COMMAND + 1 };
 
 struct store_env {
     MDB_env *env;
@@ -81,12 +95,26 @@ MUST_CHECK enum err counter_take(struct store *s, MDB_txn *txn, enum counter c, 
                                  uint64_t *first);
 MUST_CHECK enum err counter_get(struct store *s, MDB_txn *txn, enum counter c, uint64_t *value);
 
-/* DB_OWNED keys: everything of one worker has the same prefix. */
-enum owned_kind { OWNED_CLAIM = 'c', OWNED_SESSION = 's' };
+static inline MDB_val text_val(const char *s)
+{
+    return val_of(s, strlen(s));
+}
+
+static inline bool begins_with(MDB_val v, MDB_val prefix)
+{
+    return v.mv_size >= prefix.mv_size && memcmp(v.mv_data, prefix.mv_data, prefix.mv_size) == 0;
+}
+
+/* DB_OWNED and DB_PENDING keys: everything of one worker has the same prefix. */
+enum owned_kind { OWNED_CLAIM = 'c', OWNED_COMMAND = 'k', OWNED_SESSION = 's' };
 enum { OWNED_KEY_MAX = ROUTER_ID_MAX + 1 + 4 + 1 + 8 };
 MDB_val owned_prefix(const struct worker_id *id, uint8_t buf[OWNED_KEY_MAX]);
 MDB_val owned_key(const struct worker_id *id, enum owned_kind kind, uint64_t number,
                   uint8_t buf[OWNED_KEY_MAX]);
+/* A key of a database ends at 511 bytes, too few for a stream and something else: the stream counts
+ * by its hash. */
+enum { STREAM_HASH_BYTES = 16 };
+MDB_val stream_prefix(const struct stream_key *k, uint8_t buf[STREAM_HASH_BYTES]);
 uint64_t number_at(const uint8_t *p); /* 8 bytes, big-endian */
 void number_put(uint8_t *p, uint64_t v);
 
@@ -96,6 +124,17 @@ MUST_CHECK enum err load_add(struct store *s, MDB_txn *txn, const char *node, in
 /* Zero if nothing is known of it. */
 MUST_CHECK enum err load_get(struct store *s, MDB_txn *txn, const char *node,
                              struct load_record *out);
+
+/* Whether there is a record of the node. */
+MUST_CHECK enum err node_known(struct store *s, const char *id, bool *known);
+/* ERR_OK and all zero: healthd has not written of it. */
+MUST_CHECK enum err status_get(struct store *s, MDB_txn *txn, const char *node,
+                               struct node_status *out);
+/* The node is gone, and what was measured of it. */
+MUST_CHECK enum err status_forget(struct store *s, MDB_txn *txn, const char *node);
+/* Where healthd saw the stream; ERR_NOT_FOUND. */
+MUST_CHECK enum err found_get(struct store *s, MDB_txn *txn, const struct stream_key *key,
+                              uint64_t now_ms, struct found_record *out);
 
 MUST_CHECK enum err event_append(struct store *s, MDB_txn *txn, uint64_t now_ms, const char *kind,
                                  const char *subject, const char *node);

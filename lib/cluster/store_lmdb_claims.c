@@ -129,6 +129,18 @@ static enum err as_seen(struct store *s, MDB_txn *txn, uint64_t now_ms, struct c
     return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
+static enum err as_found(struct store *s, MDB_txn *txn, const struct stream_key *key,
+                         uint64_t now_ms, struct claim *c)
+{
+    struct found_record f;
+    const enum err e = found_get(s, txn, key, now_ms, &f);
+    if (e != ERR_OK)
+        return e;
+    *c = (struct claim){.key = *key, .state = CLAIM_FOUND, .since_ms = f.since_ms};
+    memcpy(c->node, f.node, sizeof c->node);
+    return ERR_OK;
+}
+
 static enum err claim_seen(struct store *s, const struct stream_key *key, uint64_t hold_ms,
                            uint64_t now_ms, struct claim *c)
 {
@@ -139,9 +151,11 @@ static enum err claim_seen(struct store *s, const struct stream_key *key, uint64
     e = claim_read(s, txn, key, c);
     if (e == ERR_OK)
         e = as_seen(s, txn, now_ms, c);
-    read_end(&s->live, txn);
     if (e == ERR_OK && c->state == CLAIM_HINT && now_ms >= c->since_ms + hold_ms)
         e = ERR_NOT_FOUND;
+    if (e == ERR_NOT_FOUND)
+        e = as_found(s, txn, key, now_ms, c);
+    read_end(&s->live, txn);
     return e;
 }
 

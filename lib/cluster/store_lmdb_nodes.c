@@ -1,24 +1,20 @@
-/* Node records (durable), verdicts and loads (volatile). */
+/* Node records (durable) and loads (volatile). */
 #include "cluster/store_lmdb.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/clock_io.h"
 
 static const struct worker_id healthd_id = {.router = "", .slot = 0};
-
-static MDB_val id_val(const char *id)
-{
-    return val_of(id, strlen(id));
-}
 
 /* ---- loads ---- */
 
 enum err load_get(struct store *s, MDB_txn *txn, const char *node, struct load_record *out)
 {
     MDB_val v;
-    const enum err e = db_get(txn, s->db[DB_LOADS], id_val(node), &v);
+    const enum err e = db_get(txn, s->db[DB_LOADS], text_val(node), &v);
     if (e == ERR_NOT_FOUND) {
         *out = (struct load_record){0};
         return ERR_OK;
@@ -44,24 +40,12 @@ enum err load_add(struct store *s, MDB_txn *txn, const char *node, int streams, 
     l.streams = add_clamped(l.streams, streams);
     l.sessions = add_clamped(l.sessions, sessions);
     if (l.streams == 0 && l.sessions == 0)
-        return db_delete(txn, s->db[DB_LOADS], id_val(node));
+        return db_delete(txn, s->db[DB_LOADS], text_val(node));
     const size_t len = load_record_write(&l, buf);
-    return db_put(txn, s->db[DB_LOADS], id_val(node), val_of(buf, len));
+    return db_put(txn, s->db[DB_LOADS], text_val(node), val_of(buf, len));
 }
 
 /* ---- reading ---- */
-
-static enum err health_get(struct store *s, MDB_txn *txn, const char *node,
-                           struct health_record *out)
-{
-    MDB_val v;
-    const enum err e = db_get(txn, s->db[DB_HEALTH], id_val(node), &v);
-    if (e == ERR_NOT_FOUND) {
-        *out = (struct health_record){.health = NODE_UNKNOWN};
-        return ERR_OK;
-    }
-    return e == ERR_OK ? health_record_parse(v.mv_data, v.mv_size, out) : e;
-}
 
 /* The durable part counts its own commits, so a change is seen even if its writer died right after
  * it. Whether healthd is alive belongs to it too: without healthd every verdict turns into
@@ -118,18 +102,18 @@ static enum err read_records(struct store *s, struct node_table *t)
     return e;
 }
 
-static enum err read_load(struct store *s, MDB_txn *txn, struct node *n,
-                          struct health_record *health)
+static enum err read_load(struct store *s, MDB_txn *txn, struct node *n, struct node_status *st)
 {
     struct load_record load = {0};
     enum err e = load_get(s, txn, n->conf.id, &load);
     if (e == ERR_OK)
-        e = health_get(s, txn, n->conf.id, health);
+        e = status_get(s, txn, n->conf.id, st);
     if (e != ERR_OK)
         return e;
     n->streams = load.streams;
     n->sessions = load.sessions;
-    n->bandwidth = health->bandwidth;
+    /* lines carry as much one way as the other: the fuller one counts */
+    n->bandwidth = st->bandwidth_in > st->bandwidth_out ? st->bandwidth_in : st->bandwidth_out;
     return ERR_OK;
 }
 
@@ -140,11 +124,11 @@ static enum err read_measured(struct store *s, MDB_txn *txn, struct node_table *
     enum err e = process_alive(s, txn, PROCESS_HEALTHD, &healthd_id, now_ms, &fresh);
     for (uint32_t i = 0; e == ERR_OK && i < t->count; i++) {
         struct node *n = &t->nodes[i];
-        struct health_record h;
-        e = read_load(s, txn, n, &h);
+        struct node_status st;
+        e = read_load(s, txn, n, &st);
         if (e == ERR_OK && fresh) {
-            n->health = h.health;
-            n->health_since_ms = h.since_ms;
+            n->health = st.health;
+            n->health_since_ms = st.since_ms;
         }
     }
     return e;
@@ -193,11 +177,72 @@ enum err store_loads_read(struct store *s, struct node_table *t)
     if (e != ERR_OK)
         return e;
     for (uint32_t i = 0; e == ERR_OK && i < t->count; i++) {
-        struct health_record h;
-        e = read_load(s, txn, &t->nodes[i], &h);
+        struct node_status st;
+        e = read_load(s, txn, &t->nodes[i], &st);
     }
     read_end(&s->live, txn);
     return e;
+}
+
+static uint64_t etag_of(MDB_val record)
+{
+    const uint64_t hash = XXH3_64bits(record.mv_data, record.mv_size);
+    return hash == STORE_ETAG_ANY || hash == STORE_ETAG_NONE ? 1 : hash;
+}
+
+/* ERR_NOT_FOUND; *etag as of the record in *out. */
+static enum err read_record(struct store *s, const char *id, struct node *out, uint64_t *etag)
+{
+    MDB_txn *txn;
+    MDB_val v;
+    if (id[0] == '\0' || strlen(id) >= NODE_ID_MAX)
+        return ERR_NOT_FOUND;
+    enum err e = read_begin(&s->durable, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = db_get(txn, s->nodes, text_val(id), &v);
+    if (e == ERR_OK)
+        e = node_record_parse(v.mv_data, v.mv_size, out);
+    if (e == ERR_OK)
+        *etag = etag_of(v);
+    read_end(&s->durable, txn);
+    return e;
+}
+
+enum err node_known(struct store *s, const char *id, bool *known)
+{
+    MDB_txn *txn;
+    MDB_val v;
+    *known = false;
+    if (id[0] == '\0' || strlen(id) >= NODE_ID_MAX)
+        return ERR_OK;
+    enum err e = read_begin(&s->durable, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = db_get(txn, s->nodes, text_val(id), &v);
+    *known = e == ERR_OK;
+    read_end(&s->durable, txn);
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
+}
+
+enum err store_node_get(struct store *s, const char *id, struct node *out, uint64_t *etag)
+{
+    struct node n;
+    struct node_table one = {.nodes = &n, .count = 1};
+    uint64_t found = 0;
+    MDB_txn *txn;
+    enum err e = read_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = read_record(s, id, &n, &found);
+    if (e == ERR_OK)
+        e = read_measured(s, txn, &one, clock_wall_ms());
+    read_end(&s->live, txn);
+    if (e != ERR_OK)
+        return e;
+    *out = n;
+    *etag = found;
+    return ERR_OK;
 }
 
 static enum err carries_nothing(struct store *s, const char *id, bool *empty)
@@ -249,7 +294,7 @@ static void tell(struct store *s, const struct node_changes *c)
     for (uint32_t i = 0; e == ERR_OK && i < c->count; i++) {
         const struct node_change *n = &c->list[i];
         if (n->event == event_removed)
-            e = db_delete(txn, s->db[DB_HEALTH], id_val(n->id));
+            e = status_forget(s, txn, n->id);
         if (e == ERR_OK)
             e = event_append(s, txn, now_ms, n->event, n->id, n->id);
     }
@@ -266,7 +311,7 @@ static enum err put_record(struct store *s, MDB_txn *txn, const struct node *n,
     enum err e = node_record_write(n, &text);
     if (e != ERR_OK)
         return e;
-    const MDB_val key = id_val(n->conf.id), fresh = val_of(text, strlen(text));
+    const MDB_val key = text_val(n->conf.id), fresh = val_of(text, strlen(text));
     const enum err known = db_get(txn, s->nodes, key, &old);
     if (known == ERR_NOT_FOUND) {
         MDB_stat st;
@@ -286,39 +331,97 @@ static enum err put_record(struct store *s, MDB_txn *txn, const struct node *n,
     return e;
 }
 
-enum err store_node_put(struct store *s, const struct node *n)
+/* ERR_NOT_FOUND: nothing is there. */
+static enum err etag_read(struct store *s, MDB_txn *txn, const char *id, uint64_t *etag)
+{
+    MDB_val v;
+    const enum err e = db_get(txn, s->nodes, text_val(id), &v);
+    if (e != ERR_OK)
+        return e;
+    *etag = etag_of(v);
+    return ERR_OK;
+}
+
+static enum err etag_check(struct store *s, MDB_txn *txn, const char *id, uint64_t expected)
+{
+    uint64_t etag = 0;
+    enum err e = etag_read(s, txn, id, &etag);
+    if (e == ERR_NOT_FOUND) {
+        e = ERR_OK;
+        etag = STORE_ETAG_NONE;
+    }
+    if (e == ERR_OK && expected != STORE_ETAG_ANY && expected != etag)
+        e = ERR_CONFLICT;
+    return e;
+}
+
+static enum err put_if(struct store *s, MDB_txn *txn, const struct node *n, uint64_t etag,
+                       uint64_t *new_etag, struct node_changes *changes)
+{
+    enum err e = etag_check(s, txn, n->conf.id, etag);
+    if (e == ERR_OK)
+        e = put_record(s, txn, n, changes);
+    if (e == ERR_OK)
+        e = etag_read(s, txn, n->conf.id, new_etag);
+    return e;
+}
+
+enum err store_node_put_if(struct store *s, const struct node *n, uint64_t etag, uint64_t *new_etag)
 {
     struct node_change room;
     struct node_changes changes = {.list = &room};
+    uint64_t written = 0;
     MDB_txn *txn;
     if (n->conf.id[0] == '\0')
         return ERR_INVALID;
     enum err e = write_begin(&s->durable, &txn);
     if (e != ERR_OK)
         return e;
-    e = write_end(txn, put_record(s, txn, n, &changes));
-    if (e == ERR_OK)
-        tell(s, &changes);
-    return e;
+    e = write_end(txn, put_if(s, txn, n, etag, &written, &changes));
+    if (e != ERR_OK)
+        return e;
+    tell(s, &changes);
+    *new_etag = written;
+    return ERR_OK;
 }
 
-enum err store_node_delete(struct store *s, const char *id)
+enum err store_node_put(struct store *s, const struct node *n)
+{
+    uint64_t etag;
+    return store_node_put_if(s, n, STORE_ETAG_ANY, &etag);
+}
+
+static enum err delete_if(struct store *s, MDB_txn *txn, const char *id, uint64_t etag)
+{
+    MDB_val key = text_val(id);
+    uint64_t found = 0;
+    enum err e = etag_read(s, txn, id, &found);
+    if (e == ERR_OK)
+        e = etag_check(s, txn, id, etag);
+    return e == ERR_OK ? store_err(mdb_del(txn, s->nodes, &key, NULL)) : e;
+}
+
+enum err store_node_delete_if(struct store *s, const char *id, uint64_t etag)
 {
     struct node_change room;
     struct node_changes changes = {.list = &room};
     MDB_txn *txn;
-    MDB_val key = id_val(id);
     if (id[0] == '\0' || strlen(id) >= NODE_ID_MAX)
         return ERR_NOT_FOUND;
     enum err e = write_begin(&s->durable, &txn);
     if (e != ERR_OK)
         return e;
-    e = write_end(txn, store_err(mdb_del(txn, s->nodes, &key, NULL)));
+    e = write_end(txn, delete_if(s, txn, id, etag));
     if (e == ERR_OK) {
         note(&changes, id, event_removed);
         tell(s, &changes);
     }
     return e;
+}
+
+enum err store_node_delete(struct store *s, const char *id)
+{
+    return store_node_delete_if(s, id, STORE_ETAG_ANY);
 }
 
 /* A node that is leaving goes once it carries nothing. */
@@ -328,7 +431,7 @@ static enum err remove_if_empty(struct store *s, MDB_txn *txn, const char *id,
     enum err e = carries_nothing(s, id, gone);
     if (e != ERR_OK || !*gone)
         return e;
-    e = db_delete(txn, s->nodes, id_val(id));
+    e = db_delete(txn, s->nodes, text_val(id));
     if (e == ERR_OK)
         note(changes, id, event_removed);
     return e;
@@ -473,33 +576,4 @@ enum err store_nodes_sweep(struct store *s, uint32_t *removed)
     free(changes.list);
     node_table_destroy(known);
     return e;
-}
-
-static enum err put_health(struct store *s, MDB_txn *txn, const char *id,
-                           const struct health_record *fresh)
-{
-    struct health_record old;
-    uint8_t buf[STORE_RECORD_MAX];
-    uint64_t number;
-    enum err e = health_get(s, txn, id, &old);
-    if (e == ERR_OK)
-        e = db_put(txn, s->db[DB_HEALTH], id_val(id), val_of(buf, health_record_write(fresh, buf)));
-    if (e != ERR_OK || (old.health == fresh->health && old.since_ms == fresh->since_ms))
-        return e;
-    e = counter_take(s, txn, COUNTER_NODES, 1, &number);
-    if (e == ERR_OK && old.health != fresh->health)
-        e = event_append(s, txn, clock_wall_ms(), event_changed, id, id);
-    return e;
-}
-
-enum err store_health_put(struct store *s, const char *id, enum node_health health,
-                          uint64_t since_ms, uint64_t bandwidth)
-{
-    const struct health_record fresh = {
-        .health = health, .since_ms = since_ms, .bandwidth = bandwidth};
-    MDB_txn *txn;
-    if (id[0] == '\0' || strlen(id) >= NODE_ID_MAX)
-        return ERR_INVALID;
-    const enum err e = write_begin(&s->live, &txn);
-    return e == ERR_OK ? write_end(txn, put_health(s, txn, id, &fresh)) : e;
 }

@@ -80,6 +80,38 @@ enum err store_process_delete(struct store *s, enum process_kind kind, const str
     return write_end(txn, store_err(mdb_del(txn, s->db[DB_PROCESSES], &key, NULL)));
 }
 
+struct process_lister {
+    bool (*cb)(void *arg, const struct process_record *p);
+    void *arg;
+};
+
+static enum err list_process(void *arg, MDB_val key, MDB_val value, bool *more)
+{
+    const struct process_lister *l = arg;
+    struct process_record p;
+    (void)key;
+    const enum err e = process_record_parse(value.mv_data, value.mv_size, &p);
+    if (e == ERR_OK)
+        *more = l->cb(l->arg, &p);
+    return e;
+}
+
+enum err store_processes_list(struct store *s,
+                              bool (*cb)(void *arg, const struct process_record *p), void *arg)
+{
+    struct process_lister l = {.cb = cb, .arg = arg};
+    return live_scan(s, DB_PROCESSES, val_of(NULL, 0), list_process, &l);
+}
+
+const char *setup_phase_name(enum setup_phase p)
+{
+    static const char *const names[SETUP_PHASE_COUNT] = {[SETUP_LOOKUP] = "lookup",
+                                                         [SETUP_DIAL] = "dial",
+                                                         [SETUP_ANSWER] = "answer",
+                                                         [SETUP_TOTAL] = "total"};
+    return names[p];
+}
+
 /* ---- events ---- */
 
 enum err event_append(struct store *s, MDB_txn *txn, uint64_t now_ms, const char *kind,

@@ -2,26 +2,15 @@
 #include "cluster/store_lmdb.h"
 
 #include <string.h>
-#include <xxhash.h>
 
 /* ---- audience ---- */
 
-/* A key of the database ends at 511 bytes, too few for stream and worker: the stream counts by its
- * hash. */
-enum { STREAM_HASH_BYTES = 16, AUDIENCE_KEY_MAX = STREAM_HASH_BYTES + OWNED_KEY_MAX };
-
-static MDB_val audience_prefix(const struct stream_key *k, uint8_t buf[AUDIENCE_KEY_MAX])
-{
-    const XXH128_hash_t h = XXH3_128bits(k->text, k->len);
-    number_put(buf, h.high64);
-    number_put(buf + 8, h.low64);
-    return val_of(buf, STREAM_HASH_BYTES);
-}
+enum { AUDIENCE_KEY_MAX = STREAM_HASH_BYTES + OWNED_KEY_MAX };
 
 static MDB_val audience_key(const struct stream_key *k, const struct worker_id *id,
                             uint8_t buf[AUDIENCE_KEY_MAX])
 {
-    const size_t n = audience_prefix(k, buf).mv_size;
+    const size_t n = stream_prefix(k, buf).mv_size;
     return val_of(buf, n + owned_prefix(id, buf + n).mv_size);
 }
 
@@ -45,11 +34,6 @@ static enum err audience_add(struct store *s, MDB_txn *txn, const struct session
         return db_delete(txn, s->db[DB_AUDIENCE], key);
     a.players += (uint32_t)players;
     return db_put(txn, s->db[DB_AUDIENCE], key, val_of(buf, audience_record_write(&a, buf)));
-}
-
-static bool begins_with(MDB_val v, MDB_val prefix)
-{
-    return v.mv_size >= prefix.mv_size && memcmp(v.mv_data, prefix.mv_data, prefix.mv_size) == 0;
 }
 
 struct audience_sum {
@@ -78,8 +62,8 @@ static enum err sum_audience(void *arg, MDB_val key, MDB_val value, bool *more)
 enum err store_audience(struct store *s, const struct stream_key *key, const char *router,
                         uint64_t *slots, uint32_t *players)
 {
-    uint8_t buf[AUDIENCE_KEY_MAX];
-    struct audience_sum sum = {.prefix = audience_prefix(key, buf), .router = router};
+    uint8_t buf[STREAM_HASH_BYTES];
+    struct audience_sum sum = {.prefix = stream_prefix(key, buf), .router = router};
     const enum err e = live_scan(s, DB_AUDIENCE, sum.prefix, sum_audience, &sum);
     if (e != ERR_OK)
         return e;
@@ -181,6 +165,17 @@ enum err store_sessions_refresh(struct store *s, const struct session_record *r,
     for (uint32_t i = 0; e == ERR_OK && i < count; i++)
         e = session_refresh(s, txn, &r[i]);
     return write_end(txn, e);
+}
+
+enum err store_session_get(struct store *s, uint64_t id, struct session_record *out)
+{
+    MDB_txn *txn;
+    enum err e = read_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = session_read(s, txn, id, out);
+    read_end(&s->live, txn);
+    return e;
 }
 
 enum err store_session_delete(struct store *s, uint64_t id)

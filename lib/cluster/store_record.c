@@ -1,6 +1,7 @@
 #include "cluster/store_record.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/rd.h"
@@ -177,6 +178,34 @@ enum err session_record_parse(const void *buf, size_t len, struct session_record
     return e;
 }
 
+static void wr_histogram(struct wr *w, const struct process_histogram *h)
+{
+    for (size_t i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++)
+        wr_u64be(w, h->bucket[i]);
+    wr_u64be(w, h->count);
+    wr_u64be(w, h->sum_us);
+}
+
+static void rd_histogram(struct rd *r, struct process_histogram *h)
+{
+    for (size_t i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++)
+        h->bucket[i] = rd_u64be(r);
+    h->count = rd_u64be(r);
+    h->sum_us = rd_u64be(r);
+}
+
+/* The totals in the order of the record. */
+enum { PROCESS_TOTALS = 14 };
+static const size_t process_totals[PROCESS_TOTALS] = {
+    offsetof(struct process_record, accepted),      offsetof(struct process_record, refused),
+    offsetof(struct process_record, placed),        offsetof(struct process_record, retried),
+    offsetof(struct process_record, failed_dials),  offsetof(struct process_record, taken_over),
+    offsetof(struct process_record, players_moved), offsetof(struct process_record, bytes_in),
+    offsetof(struct process_record, bytes_out),     offsetof(struct process_record, store_errors),
+    offsetof(struct process_record, checks),        offsetof(struct process_record, check_failures),
+    offsetof(struct process_record, transitions),   offsetof(struct process_record, requests),
+};
+
 size_t process_record_write(const struct process_record *p, uint8_t *buf)
 {
     struct wr w = record_start(buf);
@@ -189,14 +218,17 @@ size_t process_record_write(const struct process_record *p, uint8_t *buf)
     wr_u32be(&w, p->sessions);
     wr_u32be(&w, p->publishers);
     wr_u32be(&w, p->players);
-    wr_u64be(&w, p->accepted);
-    wr_u64be(&w, p->refused);
-    wr_u64be(&w, p->placed);
-    wr_u64be(&w, p->retried);
-    wr_u64be(&w, p->failed_dials);
-    wr_u64be(&w, p->taken_over);
-    wr_u64be(&w, p->bytes_in);
-    wr_u64be(&w, p->bytes_out);
+    for (size_t i = 0; i < PROCESS_TOTALS; i++) {
+        uint64_t v;
+        memcpy(&v, (const char *)p + process_totals[i], sizeof v);
+        wr_u64be(&w, v);
+    }
+    for (size_t i = 0; i < PROCESS_CLOSED_COUNT; i++)
+        wr_u64be(&w, p->closed[i]);
+    for (size_t i = 0; i < SETUP_PHASE_COUNT; i++)
+        wr_histogram(&w, &p->setup[i]);
+    wr_u64be(&w, p->memory_bytes);
+    wr_u32be(&w, p->loop_turn_max_us);
     return record_end(&w);
 }
 
@@ -213,14 +245,16 @@ enum err process_record_parse(const void *buf, size_t len, struct process_record
     p.sessions = rd_u32be(&r);
     p.publishers = rd_u32be(&r);
     p.players = rd_u32be(&r);
-    p.accepted = rd_u64be(&r);
-    p.refused = rd_u64be(&r);
-    p.placed = rd_u64be(&r);
-    p.retried = rd_u64be(&r);
-    p.failed_dials = rd_u64be(&r);
-    p.taken_over = rd_u64be(&r);
-    p.bytes_in = rd_u64be(&r);
-    p.bytes_out = rd_u64be(&r);
+    for (size_t i = 0; i < PROCESS_TOTALS; i++) {
+        const uint64_t v = rd_u64be(&r);
+        memcpy((char *)&p + process_totals[i], &v, sizeof v);
+    }
+    for (size_t i = 0; i < PROCESS_CLOSED_COUNT; i++)
+        p.closed[i] = rd_u64be(&r);
+    for (size_t i = 0; i < SETUP_PHASE_COUNT; i++)
+        rd_histogram(&r, &p.setup[i]);
+    p.memory_bytes = rd_u64be(&r);
+    p.loop_turn_max_us = rd_u32be(&r);
     const enum err e = record_close(&r);
     if (e == ERR_OK)
         *out = p;
@@ -253,24 +287,154 @@ enum err event_record_parse(const void *buf, size_t len, struct store_event *out
     return e;
 }
 
-size_t health_record_write(const struct health_record *h, uint8_t *buf)
+size_t status_record_write(const struct node_status *st, uint8_t *buf)
 {
     struct wr w = record_start(buf);
-    wr_u8(&w, (uint32_t)h->health);
-    wr_u64be(&w, h->since_ms);
-    wr_u64be(&w, h->bandwidth);
+    wr_u8(&w, (uint32_t)st->health);
+    wr_text(&w, st->id);
+    wr_u64be(&w, st->since_ms);
+    wr_u64be(&w, st->checked_ms);
+    wr_text(&w, st->reason);
+    wr_u32be(&w, st->latency_us);
+    wr_u64be(&w, st->bandwidth_in);
+    wr_u64be(&w, st->bandwidth_out);
+    wr_u32be(&w, st->clients);
+    wr_u32be(&w, st->publishers);
+    wr_text(&w, st->version);
+    wr_u32be(&w, st->pid);
+    wr_u64be(&w, st->process_started_ms);
+    wr_u32be(&w, st->generations);
+    wr_u8(&w, st->skewed);
+    wr_u8(&w, st->stuck);
+    wr_u8(&w, st->flapping);
+    wr_u64be(&w, st->checks);
+    wr_u64be(&w, st->failures);
+    wr_u64be(&w, st->transitions);
     return record_end(&w);
 }
 
-enum err health_record_parse(const void *buf, size_t len, struct health_record *out)
+enum err status_record_parse(const void *buf, size_t len, struct node_status *out)
 {
     struct rd r = record_open(buf, len);
-    struct health_record h = {.health = (enum node_health)rd_enum(&r, NODE_DOWN)};
-    h.since_ms = rd_u64be(&r);
-    h.bandwidth = rd_u64be(&r);
+    struct node_status st = {.health = (enum node_health)rd_enum(&r, NODE_DOWN)};
+    rd_text(&r, st.id, sizeof st.id);
+    st.since_ms = rd_u64be(&r);
+    st.checked_ms = rd_u64be(&r);
+    rd_text(&r, st.reason, sizeof st.reason);
+    st.latency_us = rd_u32be(&r);
+    st.bandwidth_in = rd_u64be(&r);
+    st.bandwidth_out = rd_u64be(&r);
+    st.clients = rd_u32be(&r);
+    st.publishers = rd_u32be(&r);
+    rd_text(&r, st.version, sizeof st.version);
+    st.pid = rd_u32be(&r);
+    st.process_started_ms = rd_u64be(&r);
+    st.generations = rd_u32be(&r);
+    st.skewed = rd_enum(&r, 1) != 0;
+    st.stuck = rd_enum(&r, 1) != 0;
+    st.flapping = rd_enum(&r, 1) != 0;
+    st.checks = rd_u64be(&r);
+    st.failures = rd_u64be(&r);
+    st.transitions = rd_u64be(&r);
     const enum err e = record_close(&r);
     if (e == ERR_OK)
-        *out = h;
+        *out = st;
+    return e;
+}
+
+size_t dial_record_write(const struct dial_failures *f, uint8_t *buf)
+{
+    struct wr w = record_start(buf);
+    wr_text(&w, f->node);
+    wr_u64be(&w, f->count);
+    wr_u64be(&w, f->last_ms);
+    return record_end(&w);
+}
+
+enum err dial_record_parse(const void *buf, size_t len, struct dial_failures *out)
+{
+    struct rd r = record_open(buf, len);
+    struct dial_failures f = {0};
+    rd_text(&r, f.node, sizeof f.node);
+    f.count = rd_u64be(&r);
+    f.last_ms = rd_u64be(&r);
+    const enum err e = record_close(&r);
+    if (e == ERR_OK)
+        *out = f;
+    return e;
+}
+
+size_t found_record_write(const struct found_record *f, uint8_t *buf)
+{
+    struct wr w = record_start(buf);
+    wr_key(&w, &f->key);
+    wr_text(&w, f->node);
+    wr_u64be(&w, f->since_ms);
+    wr_u64be(&w, f->seen_ms);
+    return record_end(&w);
+}
+
+enum err found_record_parse(const void *buf, size_t len, struct found_record *out)
+{
+    struct rd r = record_open(buf, len);
+    struct found_record f = {0};
+    rd_key(&r, &f.key);
+    rd_text(&r, f.node, sizeof f.node);
+    f.since_ms = rd_u64be(&r);
+    f.seen_ms = rd_u64be(&r);
+    const enum err e = record_close(&r);
+    if (e == ERR_OK)
+        *out = f;
+    return e;
+}
+
+size_t lease_record_write(const struct lease_record *l, uint8_t *buf)
+{
+    struct wr w = record_start(buf);
+    wr_u64be(&w, l->holder);
+    wr_u64be(&w, l->renewed_ms);
+    return record_end(&w);
+}
+
+enum err lease_record_parse(const void *buf, size_t len, struct lease_record *out)
+{
+    struct rd r = record_open(buf, len);
+    struct lease_record l = {.holder = rd_u64be(&r)};
+    l.renewed_ms = rd_u64be(&r);
+    const enum err e = record_close(&r);
+    if (e == ERR_OK)
+        *out = l;
+    return e;
+}
+
+size_t command_record_write(const struct store_command *c, uint8_t *buf)
+{
+    struct wr w = record_start(buf);
+    wr_u64be(&w, c->id);
+    wr_u8(&w, (uint32_t)c->kind);
+    wr_worker(&w, &c->worker);
+    wr_u64be(&w, c->session);
+    wr_u64be(&w, c->posted_ms);
+    wr_u64be(&w, c->deadline_ms);
+    wr_u8(&w, (uint32_t)c->state);
+    wr_text(&w, c->result);
+    return record_end(&w);
+}
+
+enum err command_record_parse(const void *buf, size_t len, struct store_command *out)
+{
+    struct rd r = record_open(buf, len);
+    struct store_command c = {.id = rd_u64be(&r)};
+    c.kind = (enum command_kind)rd_enum(&r, COMMAND_KICK);
+    rd_worker(&r, &c.worker);
+    c.session = rd_u64be(&r);
+    c.posted_ms = rd_u64be(&r);
+    c.deadline_ms = rd_u64be(&r);
+    c.state = (enum command_state)rd_enum(&r, COMMAND_FAILED);
+    rd_text(&r, c.result, sizeof c.result);
+    const enum err e = record_close(&r);
+    if (e == ERR_OK)
+        *out = c;
     return e;
 }
 

@@ -7,13 +7,7 @@
 
 #include "cluster/store.h"
 
-enum { STORE_RECORD_MAX = 1024 };
-
-struct health_record {
-    enum node_health health;
-    uint64_t since_ms;
-    uint64_t bandwidth;
-};
+enum { STORE_RECORD_MAX = 2048 };
 
 /* What a node carries now. */
 struct load_record {
@@ -25,6 +19,18 @@ struct audience_record {
     uint32_t players;
 };
 
+/* A stream that a node said it has. */
+struct found_record {
+    struct stream_key key;
+    char node[NODE_ID_MAX];
+    uint64_t since_ms, seen_ms; /* first and last time, without a gap between */
+};
+
+struct lease_record {
+    uint64_t holder;
+    uint64_t renewed_ms;
+};
+
 size_t claim_record_write(const struct claim *c, uint8_t *buf);
 MUST_CHECK enum err claim_record_parse(const void *buf, size_t len, struct claim *out);
 size_t session_record_write(const struct session_record *s, uint8_t *buf);
@@ -33,8 +39,16 @@ size_t process_record_write(const struct process_record *p, uint8_t *buf);
 MUST_CHECK enum err process_record_parse(const void *buf, size_t len, struct process_record *out);
 size_t event_record_write(const struct store_event *e, uint8_t *buf);
 MUST_CHECK enum err event_record_parse(const void *buf, size_t len, struct store_event *out);
-size_t health_record_write(const struct health_record *h, uint8_t *buf);
-MUST_CHECK enum err health_record_parse(const void *buf, size_t len, struct health_record *out);
+size_t status_record_write(const struct node_status *st, uint8_t *buf);
+MUST_CHECK enum err status_record_parse(const void *buf, size_t len, struct node_status *out);
+size_t dial_record_write(const struct dial_failures *f, uint8_t *buf);
+MUST_CHECK enum err dial_record_parse(const void *buf, size_t len, struct dial_failures *out);
+size_t found_record_write(const struct found_record *f, uint8_t *buf);
+MUST_CHECK enum err found_record_parse(const void *buf, size_t len, struct found_record *out);
+size_t lease_record_write(const struct lease_record *l, uint8_t *buf);
+MUST_CHECK enum err lease_record_parse(const void *buf, size_t len, struct lease_record *out);
+size_t command_record_write(const struct store_command *c, uint8_t *buf);
+MUST_CHECK enum err command_record_parse(const void *buf, size_t len, struct store_command *out);
 size_t load_record_write(const struct load_record *l, uint8_t *buf);
 MUST_CHECK enum err load_record_parse(const void *buf, size_t len, struct load_record *out);
 size_t audience_record_write(const struct audience_record *a, uint8_t *buf);

@@ -101,6 +101,26 @@ enum err config_parse_cidr(const char *text, struct config_cidr *out)
     return ERR_OK;
 }
 
+bool config_is_loopback(const char *address)
+{
+    static const char *const ranges[] = {"127.0.0.0/8", "::1"};
+    char host[HOST_MAX];
+    uint16_t port = 0;
+    struct config_cidr addr, range;
+    if (config_split_address(address, 0, host, &port) != ERR_OK)
+        return false;
+    if (strcmp(host, "localhost") == 0)
+        return true;
+    if (config_parse_cidr(host, &addr) != ERR_OK)
+        return false;
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        if (config_parse_cidr(ranges[i], &range) == ERR_OK &&
+            config_cidr_contains(&range, addr.addr))
+            return true;
+    }
+    return false;
+}
+
 bool config_cidr_contains(const struct config_cidr *c, const uint8_t addr[16])
 {
     const size_t whole = c->bits / 8;

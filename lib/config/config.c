@@ -40,22 +40,46 @@ static bool list_equal(const struct value_list *a, const struct value_list *b)
     return true;
 }
 
-const char *config_needs_restart(const struct config *from, const struct config *to)
+static bool is_section_of_another(const struct key_row *row, const char *daemon)
+{
+    static const char *const daemons[] = {"router", "healthd", "admin"};
+    for (size_t i = 0; i < sizeof daemons / sizeof daemons[0]; i++) {
+        if (key_below(row, daemons[i]))
+            return strcmp(daemons[i], daemon) != 0;
+    }
+    return false;
+}
+
+static bool row_equal(const struct key_row *row, const struct config *from, const struct config *to)
+{
+    if (row->type != KEY_NODES && row->type != KEY_LISTENS)
+        return value_equal(row, from, to);
+    const struct value_list a = value_list_of(row, from), b = value_list_of(row, to);
+    return list_equal(&a, &b);
+}
+
+/* daemon NULL: any. */
+static const char *first_fixed(const char *daemon, const struct config *from,
+                               const struct config *to)
 {
     for (size_t i = 0; i < key_row_count; i++) {
         const struct key_row *row = &key_rows[i];
-        if (row->reloadable ||
+        if (row->reloadable || (daemon && is_section_of_another(row, daemon)) ||
             strchr(row->path, '[')) /* rows of items are compared with their list */
             continue;
-        bool equal;
-        if (row->type == KEY_NODES || row->type == KEY_LISTENS) {
-            const struct value_list a = value_list_of(row, from), b = value_list_of(row, to);
-            equal = list_equal(&a, &b);
-        } else {
-            equal = value_equal(row, from, to);
-        }
-        if (!equal)
+        if (!row_equal(row, from, to))
             return row->path;
     }
     return NULL;
+}
+
+const char *config_needs_restart(const struct config *from, const struct config *to)
+{
+    return first_fixed(NULL, from, to);
+}
+
+const char *config_needs_restart_of(const char *daemon, const struct config *from,
+                                    const struct config *to)
+{
+    return first_fixed(daemon, from, to);
 }

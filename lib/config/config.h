@@ -88,6 +88,32 @@ struct config_limits { /* 0: no limit, where so documented in the key table */
     uint64_t memory_bytes;             /* blocks of all sessions of the router */
 };
 
+enum health_check { CHECK_TCP = 0, CHECK_RTMP, CHECK_STAT, CHECK_LOOP };
+enum { HEALTH_CHECK_COUNT = CHECK_LOOP + 1 };
+
+struct config_healthd {
+    uint64_t interval_ms;
+    uint64_t timeout_ms;       /* of one check */
+    uint64_t fast_interval_ms; /* while a verdict is in the balance; the smaller of this and interval_ms counts */
+    uint32_t rise, fall;       /* results in a row that bring a node up, down */
+    uint32_t checks;           /* a bit for each: 1u << CHECK_TCP */
+    char app[APP_MAX];         /* the rtmp check connects to it */
+    char loop_app[APP_MAX];    /* the loop check publishes and plays there; its streams are nobody's */
+    uint64_t loop_interval_ms;
+    uint32_t flap_max;         /* transitions within flap_window_ms, before the node is held down for flap_hold_ms; 0: never */
+    uint64_t flap_window_ms;
+    uint64_t flap_hold_ms;
+    uint64_t stuck_after_ms;   /* its input stands still for so long while we send to it; 0: not looked at */
+};
+
+struct config_admin {
+    char listen[HOST_MAX];        /* host:port, [v6]:port, *:port; a loopback address if there are no tokens */
+    char tokens[CONFIG_PATH_MAX]; /* file; "": no tokens */
+    uint32_t max_connections;
+    uint32_t max_request_bytes;   /* of a body */
+    uint64_t request_timeout_ms;
+};
+
 struct config_log {
     enum log_level level;
     enum log_format format;
@@ -104,6 +130,8 @@ struct config {
     struct config_router router;
     struct config_relay relay;
     struct config_limits limits;
+    struct config_healthd healthd;
+    struct config_admin admin;
     struct config_log log;
 };
 
@@ -118,9 +146,22 @@ void config_print(const struct config *c, FILE *out);
 void config_print_reference(FILE *out);
 /* First key that differs between the two and is not reloadable; NULL: the change can be taken while running. */
 const char *config_needs_restart(const struct config *from, const struct config *to);
+/* The same as one daemon sees it ("router", "healthd", "admin"): the sections of the others are no business of its own. */
+const char *config_needs_restart_of(const char *daemon, const struct config *from, const struct config *to);
+
+/* One node, key by key, by the rows "nodes[].*" of the key table: for whoever takes nodes from elsewhere than the file. */
+/* Every field its default, id and rtmp empty. */
+void config_node_init(struct config_node *n);
+/* key: "weight"; value: as it would be written in the file, without quotes ("8Mbit/s"). error: CONFIG_ERROR_MAX bytes, "weight: found
+ * 5000, allowed: 0 to 1000". ERR_NOT_FOUND: there is no such key; ERR_INVALID: the value is bad; *n changes on ERR_OK only. */
+MUST_CHECK enum err config_node_set(struct config_node *n, const char *key, const char *value, char *error);
+/* What must hold of the whole: nothing that must be given is missing. ERR_INVALID: error says which key and what it may be. */
+MUST_CHECK enum err config_node_check(const struct config_node *n, char *error);
 
 /* "host:port", "[v6]:port", "*:port", "host" -> host without brackets ("*" and "" as "") and port. ERR_INVALID. */
 MUST_CHECK enum err config_split_address(const char *text, uint16_t default_port, char host[HOST_MAX], uint16_t *port);
+/* Of the same form: nobody outside this machine reaches it. "localhost" is taken at its word; "*" is none. */
+bool config_is_loopback(const char *address);
 /* "10.0.0.0/8", "::1", ... ERR_INVALID. */
 MUST_CHECK enum err config_parse_cidr(const char *text, struct config_cidr *out);
 /* addr: 16 bytes, v4 mapped. */

@@ -65,10 +65,23 @@ static bool stat_url_valid(const char *text)
     return node_address_valid(address);
 }
 
+static bool app_valid(const char *text)
+{
+    return text[0] != '\0' && text[0] != '/' && is_printable_ascii(text) && !strpbrk(text, " ?");
+}
+
+static bool file_valid(const char *text)
+{
+    return text[0] == '\0' || directory_valid(text);
+}
+
 static const struct key_form id_form = {
     id_valid, "letters, digits, '.', '_' and '-', not beginning with '.'"};
 static const struct key_form store_form = {store_valid, "lmdb: and an absolute directory"};
 static const struct key_form directory_form = {directory_valid, "an absolute directory"};
+static const struct key_form file_form = {file_valid, "an absolute path, or empty"};
+static const struct key_form app_form = {app_valid,
+                                         "an application's name, without blanks and '?'"};
 static const struct key_form listen_form = {listen_address_valid,
                                             "HOST:PORT, [IPV6]:PORT or *:PORT"};
 static const struct key_form node_form = {node_address_valid,
@@ -87,6 +100,8 @@ static const char *const duplicate_names[] = {
 };
 static const char *const listen_proxy_names[] = {
     [LISTEN_PROXY_OFF] = "off", [LISTEN_PROXY_REQUIRED] = "required", NULL};
+static const char *const check_names[] = {
+    [CHECK_TCP] = "tcp", [CHECK_RTMP] = "rtmp", [CHECK_STAT] = "stat", [CHECK_LOOP] = "loop", NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const format_names[] = {[LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL};
@@ -170,7 +185,8 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config_node, max_sessions)},
     {.path = "nodes[].max_bandwidth",
-     .help = "New streams are placed elsewhere while the node carries more; 0: no limit.",
+     .help = "New streams are placed elsewhere while the node carries more in either direction; "
+             "0: no limit.",
      .initial = "0",
      .type = KEY_BANDWIDTH,
      .zero = true,
@@ -421,6 +437,161 @@ const struct key_row key_rows[] = {
      .max = GIB * 1024 * 16,
      .reloadable = true,
      FIELD(config, limits.memory_bytes)},
+
+    {.path = "healthd.interval",
+     .help = "Time between two rounds of checks of a node; 20 % is left to chance, so that nodes "
+             "are not "
+             "checked all at once.",
+     .initial = "1s",
+     .type = KEY_DURATION,
+     .min = 100,
+     .max = MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, healthd.interval_ms)},
+    {.path = "healthd.timeout",
+     .help = "Time that one check has; what takes longer has failed.",
+     .initial = "1s",
+     .type = KEY_DURATION,
+     .min = 10,
+     .max = MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, healthd.timeout_ms)},
+    {.path = "healthd.fast_interval",
+     .help = "Time between two rounds while the results speak against the verdict; never more than "
+             "`healthd.interval`.",
+     .initial = "250ms",
+     .type = KEY_DURATION,
+     .min = 50,
+     .max = MINUTE_MS,
+     .reloadable = true,
+     FIELD(config, healthd.fast_interval_ms)},
+    {.path = "healthd.rise",
+     .help = "Good rounds in a row that bring a node up.",
+     .initial = "2",
+     .type = KEY_COUNT,
+     .min = 1,
+     .max = 100,
+     .reloadable = true,
+     FIELD(config, healthd.rise)},
+    {.path = "healthd.fall",
+     .help = "Failed rounds in a row that take a node down; a router that could not connect to it "
+             "counts "
+             "as one.",
+     .initial = "3",
+     .type = KEY_COUNT,
+     .min = 1,
+     .max = 100,
+     .reloadable = true,
+     FIELD(config, healthd.fall)},
+    {.path = "healthd.checks",
+     .help =
+         "What a round consists of; all must pass. tcp: connects. rtmp: handshake and connect to "
+         "`healthd.app`. stat: reads the statistics page, for nodes that have one. loop: publishes "
+         "a "
+         "clip and plays it back, every `healthd.loop_interval`.",
+     .initial = "[tcp, rtmp, stat]",
+     .type = KEY_SET,
+     .names = check_names,
+     .min = 1,
+     .max = HEALTH_CHECK_COUNT,
+     .reloadable = true,
+     FIELD(config, healthd.checks)},
+    {.path = "healthd.app",
+     .help = "Application that the rtmp check connects to; every node must have it.",
+     .initial = "live",
+     .type = KEY_TEXT,
+     .form = &app_form,
+     .reloadable = true,
+     FIELD(config, healthd.app)},
+    {.path = "healthd.loop_app",
+     .help = "Application that the loop check publishes to and plays from; every node must have "
+             "it, for "
+             "nothing else.",
+     .initial = "weir_probe",
+     .type = KEY_TEXT,
+     .form = &app_form,
+     .reloadable = true,
+     FIELD(config, healthd.loop_app)},
+    {.path = "healthd.loop_interval",
+     .help = "Time between two loop checks of a node.",
+     .initial = "30s",
+     .type = KEY_DURATION,
+     .min = SECOND_MS,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, healthd.loop_interval_ms)},
+    {.path = "healthd.flap_max",
+     .help = "A node that went up or down so often within `healthd.flap_window` is held down for "
+             "`healthd.flap_hold`; 0: never.",
+     .initial = "5",
+     .type = KEY_COUNT,
+     .max = 1000,
+     .reloadable = true,
+     FIELD(config, healthd.flap_max)},
+    {.path = "healthd.flap_window",
+     .help = "Time over which ups and downs are counted.",
+     .initial = "1m",
+     .type = KEY_DURATION,
+     .min = SECOND_MS,
+     .max = 24 * HOUR_MS,
+     .reloadable = true,
+     FIELD(config, healthd.flap_window_ms)},
+    {.path = "healthd.flap_hold",
+     .help = "Time that a node which goes up and down too often is held down.",
+     .initial = "1m",
+     .type = KEY_DURATION,
+     .max = 24 * HOUR_MS,
+     .reloadable = true,
+     FIELD(config, healthd.flap_hold_ms)},
+    {.path = "healthd.stuck_after",
+     .help = "A node that takes in nothing for so long while the routers send to it is down, "
+             "whatever its "
+             "checks say; 0: not looked at. Needs the stat check.",
+     .initial = "15s",
+     .type = KEY_DURATION,
+     .zero = true,
+     .min = SECOND_MS,
+     .max = HOUR_MS,
+     .reloadable = true,
+     FIELD(config, healthd.stuck_after_ms)},
+
+    {.path = "admin.listen",
+     .help = "Address and port of the API, the metrics and the dashboard. Without `admin.tokens` "
+             "only a "
+             "loopback address.",
+     .initial = "127.0.0.1:8090",
+     .type = KEY_TEXT,
+     .form = &listen_form,
+     FIELD(config, admin.listen)},
+    {.path = "admin.tokens",
+     .help = "File with the hashes of the tokens that the API asks for; empty: it asks for none.",
+     .initial = "",
+     .type = KEY_TEXT,
+     .form = &file_form,
+     .reloadable = true,
+     FIELD(config, admin.tokens)},
+    {.path = "admin.max_connections",
+     .help = "Most connections at a time.",
+     .initial = "256",
+     .type = KEY_COUNT,
+     .min = 1,
+     .max = 10000,
+     FIELD(config, admin.max_connections)},
+    {.path = "admin.max_request",
+     .help = "Longest body of a request.",
+     .initial = "64KiB",
+     .type = KEY_SIZE,
+     .min = KIB,
+     .max = 16 * MIB,
+     .reloadable = true,
+     FIELD(config, admin.max_request_bytes)},
+    {.path = "admin.request_timeout",
+     .help = "A connection on which nothing moves for so long is closed.",
+     .initial = "10s",
+     .type = KEY_DURATION,
+     .min = 100,
+     .max = 10 * MINUTE_MS,
+     FIELD(config, admin.request_timeout_ms)},
 
     {.path = "log.level",
      .help = "The least important lines that are written.",

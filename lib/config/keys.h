@@ -20,7 +20,8 @@ enum key_type {
     KEY_PERCENT,   /* double, 0..1 */
     KEY_BOOL,
     KEY_ENUM,    /* any enum counted from 0 */
-    KEY_CIDRS,   /* struct config_listen's trust; the only list of plain values */
+    KEY_SET,     /* uint32_t; a list of names, a bit for each */
+    KEY_CIDRS,   /* struct config_listen's trust */
     KEY_NODES,   /* a list of mappings, whose keys are the rows "nodes[].*" */
     KEY_LISTENS, /* the same for "router.listen[].*" */
 };
@@ -41,7 +42,7 @@ struct key_row {
     size_t offset,
         size;          /* in struct config, config_node or config_listen; none for lists of maps */
     uint64_t min, max; /* in the unit of the type; factors and percents in whole numbers */
-    const char *const *names;    /* KEY_ENUM: by value, NULL at the end */
+    const char *const *names;    /* KEY_ENUM, KEY_SET: by value, NULL at the end */
     const struct key_form *form; /* KEY_TEXT */
 };
 

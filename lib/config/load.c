@@ -3,14 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "config/config.h"
 #include "config/keys.h"
 #include "config/suggest.h"
 #include "config/tree.h"
 #include "config/value.h"
 
-enum { SHOWN_MAX = 160, FOUND_MAX = 96 };
+enum { SHOWN_MAX = 160 };
 
 struct loader {
     const char *name; /* of the text */
@@ -46,7 +45,7 @@ static enum err refuse(const struct loader *l, struct tree_mark at, const char *
 }
 
 /* A node as error texts name it. */
-static const char *found(const struct tree_node *n, char buf[FOUND_MAX])
+static const char *found(const struct tree_node *n, char buf[VALUE_QUOTED_MAX])
 {
     if (n->kind == TREE_LIST)
         return "a list";
@@ -54,7 +53,7 @@ static const char *found(const struct tree_node *n, char buf[FOUND_MAX])
         return "a map";
     if (n->null)
         return "nothing";
-    buf[log_quote(LOG_LOGFMT, n->text, strlen(n->text), buf, FOUND_MAX - 1)] = '\0';
+    value_quote(n->text, buf);
     return buf;
 }
 
@@ -67,8 +66,8 @@ static void join(const char *prefix, const char *key, char out[SHOWN_MAX])
 /* The same for people, whatever bytes the key has. */
 static void join_shown(const char *prefix, const char *key, char out[SHOWN_MAX])
 {
-    char quoted[FOUND_MAX];
-    quoted[log_quote(LOG_LOGFMT, key, strlen(key), quoted, sizeof quoted - 1)] = '\0';
+    char quoted[VALUE_QUOTED_MAX];
+    value_quote(key, quoted);
     join(prefix, quoted, out);
 }
 
@@ -113,25 +112,22 @@ static const struct tree_node *item_at(const struct tree_node *list, uint32_t in
 static enum err load_text(const struct loader *l, const struct key_row *row,
                           const struct tree_node *n, const char *shown, void *base)
 {
-    char what[FOUND_MAX], allowed[VALUE_HINT_MAX], hint[VALUE_HINT_MAX];
-    value_allowed(row, allowed);
-    if (n->kind != TREE_SCALAR || n->null)
+    char what[VALUE_QUOTED_MAX], allowed[VALUE_HINT_MAX], refusal[VALUE_REFUSAL_MAX];
+    if (n->kind != TREE_SCALAR || n->null) {
+        value_allowed(row, allowed);
         return refuse(l, n->mark, shown, "found %s, allowed: %s", found(n, what), allowed);
+    }
     const enum err e = value_parse(row, n->text, base);
     if (e == ERR_OK)
         return ERR_OK;
-    if (e == ERR_LIMIT && row->type == KEY_TEXT)
-        return refuse(l, n->mark, shown, "found %zu bytes, allowed: at most %zu", strlen(n->text),
-                      row->size - 1);
-    value_hint(row, n->text, hint);
-    return refuse(l, n->mark, shown, "found %s, allowed: %s%s", found(n, what), allowed,
-                  e == ERR_INVALID ? hint : "");
+    value_refusal(row, n->text, e, refusal);
+    return refuse(l, n->mark, shown, "%s", refusal);
 }
 
 static enum err check_list(const struct loader *l, const struct key_row *row,
                            const struct tree_node *n, const char *shown)
 {
-    char what[FOUND_MAX], allowed[VALUE_HINT_MAX];
+    char what[VALUE_QUOTED_MAX], allowed[VALUE_HINT_MAX];
     value_allowed(row, allowed);
     if (n->kind != TREE_LIST)
         return refuse(l, n->mark, shown, "found %s, allowed: %s", found(n, what), allowed);
@@ -140,28 +136,16 @@ static enum err check_list(const struct loader *l, const struct key_row *row,
     return ERR_OK;
 }
 
-static enum err load_cidrs(const struct loader *l, const struct key_row *row,
-                           const struct tree_node *n, const char *shown, void *base)
+/* A list of plain values. */
+static enum err load_values(const struct loader *l, const struct key_row *row,
+                            const struct tree_node *n, const char *shown, void *base)
 {
+    if (n->null && row->type == KEY_SET)
+        return ERR_OK; /* all items commented out: as if it were not there */
     enum err e = check_list(l, row, n, shown);
     for (const struct tree_node *item = n->first; e == ERR_OK && item; item = item->next)
         e = load_text(l, row, item, shown, base);
     return e;
-}
-
-static void set_defaults(const char *prefix, void *base)
-{
-    for (size_t i = 0; i < key_row_count; i++) {
-        const struct key_row *row = &key_rows[i];
-        const char *rest = key_below(row, prefix);
-        const bool list =
-            row->type == KEY_CIDRS || row->type == KEY_NODES || row->type == KEY_LISTENS;
-        if (!rest || strchr(rest, '[') || list || !row->initial)
-            continue;
-        const enum err e = value_parse(row, row->initial, base);
-        assert(e == ERR_OK);
-        (void)e;
-    }
 }
 
 /* ---- maps and lists ---- */
@@ -172,11 +156,11 @@ static enum err load_map(const struct loader *l, const struct scope *s,
 static enum err load_item(const struct loader *l, const struct scope *s,
                           const struct tree_node *item)
 {
-    char what[FOUND_MAX];
+    char what[VALUE_QUOTED_MAX];
     if (item->kind != TREE_MAP)
         return refuse(l, item->mark, s->shown, "found %s, allowed: a map of keys",
                       found(item, what));
-    set_defaults(s->prefix, s->base);
+    value_set_defaults(s->prefix, s->base);
     const enum err e = load_map(l, s, item);
     if (e != ERR_OK)
         return e;
@@ -235,7 +219,7 @@ static bool is_section(const char *path)
 
 static enum err load_section(const struct loader *l, const char *path, const struct tree_node *n)
 {
-    char what[FOUND_MAX];
+    char what[VALUE_QUOTED_MAX];
     if (n->kind == TREE_SCALAR && n->null)
         return ERR_OK; /* all keys commented out */
     if (n->kind != TREE_MAP)
@@ -260,8 +244,8 @@ static enum err load_entry(const struct loader *l, const struct scope *s,
     const struct key_row *row = strpbrk(n->key, ".[") ? NULL : key_find(path);
     if (row && (row->type == KEY_NODES || row->type == KEY_LISTENS))
         return load_list(l, row, n, shown);
-    if (row && row->type == KEY_CIDRS)
-        return load_cidrs(l, row, n, shown, s->base);
+    if (row && (row->type == KEY_SET || row->type == KEY_CIDRS))
+        return load_values(l, row, n, shown, s->base);
     if (row)
         return load_text(l, row, n, shown, s->base);
     if (!strpbrk(n->key, ".[") && is_section(path))
@@ -353,6 +337,20 @@ static enum err check_pair(const struct loader *l, const char *greater_path, boo
                   relation, other_path, other_text);
 }
 
+static enum err check_admin(const struct loader *l)
+{
+    const struct config_admin *a = &l->c->admin;
+    if (a->tokens[0] != '\0' || config_is_loopback(a->listen))
+        return ERR_OK;
+    struct tree_mark at = given_at(l, "admin.listen");
+    if (at.line == 0)
+        at = given_at(l, "admin.tokens");
+    return refuse(l, at, "admin.listen",
+                  "found %s, allowed: a loopback address such as 127.0.0.1:8090, or name a token "
+                  "file in admin.tokens",
+                  a->listen);
+}
+
 static enum err check_all(const struct loader *l)
 {
     const struct config *c = l->c;
@@ -367,10 +365,23 @@ static enum err check_all(const struct loader *l)
         e = check_pair(l, "router.ping_timeout",
                        c->router.ping_timeout_ms > c->router.ping_interval_ms, "more than",
                        "router.ping_interval");
+    if (e == ERR_OK)
+        e = check_admin(l);
     return e;
 }
 
 /* ---- the whole ---- */
+
+static enum err load_initial_list(const struct loader *l, const struct key_row *row)
+{
+    struct tree tree;
+    enum err e = tree_parse(&tree, row->initial, strlen(row->initial));
+    if (e == ERR_OK)
+        e = row->type == KEY_SET ? load_values(l, row, tree.root, row->path, l->c)
+                                 : load_list(l, row, tree.root, row->path);
+    tree_deinit(&tree);
+    return e;
+}
 
 /* Defaults that depend on other keys, or are more than a value. */
 static enum err complete(const struct loader *l)
@@ -380,22 +391,17 @@ static enum err complete(const struct loader *l)
         memset(c->live, 0, sizeof c->live);
         snprintf(c->live, sizeof c->live, KEY_LIVE_PARENT "%s", c->cluster_name);
     }
-    if (c->router.listen)
-        return ERR_OK;
-    const struct key_row *row = key_find("router.listen");
-    struct tree tree;
-    enum err e = tree_parse(&tree, row->initial, strlen(row->initial));
-    if (e == ERR_OK)
-        e = load_list(l, row, tree.root, row->path);
-    tree_deinit(&tree);
+    enum err e = c->router.listen ? ERR_OK : load_initial_list(l, key_find("router.listen"));
+    if (e == ERR_OK && c->healthd.checks == 0)
+        e = load_initial_list(l, key_find("healthd.checks"));
     return e;
 }
 
 static enum err load_tree(struct loader *l)
 {
-    char what[FOUND_MAX];
+    char what[VALUE_QUOTED_MAX];
     const struct scope top = {.prefix = "", .shown = "", .base = l->c};
-    set_defaults("", l->c);
+    value_set_defaults("", l->c);
     if (l->root && l->root->kind != TREE_MAP && !l->root->null)
         return refuse(l, l->root->mark, "", "found %s, allowed: a map of sections",
                       found(l->root, what));

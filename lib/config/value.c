@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "config/number.h"
 
 /* ---- units ---- */
@@ -39,6 +40,7 @@ static const struct unit *units_of(enum key_type type)
     case KEY_PERCENT:
     case KEY_BOOL:
     case KEY_ENUM:
+    case KEY_SET:
     case KEY_CIDRS:
     case KEY_NODES:
     case KEY_LISTENS:
@@ -205,16 +207,38 @@ static enum err store_bool(const struct key_row *row, void *base, const char *te
     return ERR_OK;
 }
 
-static enum err store_enum(const struct key_row *row, void *base, const char *text)
+static enum err parse_name(const struct key_row *row, const char *text, uint32_t *out)
 {
     for (uint32_t i = 0; row->names[i]; i++) {
-        if (strcmp(row->names[i], text) != 0)
-            continue;
-        assert(row->size == sizeof i);
-        memcpy(field(row, base), &i, sizeof i);
-        return ERR_OK;
+        if (strcmp(row->names[i], text) == 0) {
+            *out = i;
+            return ERR_OK;
+        }
     }
     return ERR_INVALID;
+}
+
+static enum err store_enum(const struct key_row *row, void *base, const char *text)
+{
+    uint32_t v = 0;
+    const enum err e = parse_name(row, text, &v);
+    assert(row->size == sizeof v);
+    if (e == ERR_OK)
+        memcpy(field(row, base), &v, sizeof v);
+    return e;
+}
+
+static enum err store_set_item(const struct key_row *row, void *base, const char *text)
+{
+    uint32_t set, bit = 0;
+    const enum err e = parse_name(row, text, &bit);
+    assert(row->size == sizeof set);
+    if (e != ERR_OK)
+        return e;
+    memcpy(&set, field(row, base), sizeof set);
+    set |= 1u << bit;
+    memcpy(field(row, base), &set, sizeof set);
+    return ERR_OK;
 }
 
 static enum err store_cidr(void *base, const char *text)
@@ -242,6 +266,8 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
         return store_bool(row, base, text);
     case KEY_ENUM:
         return store_enum(row, base, text);
+    case KEY_SET:
+        return store_set_item(row, base, text);
     case KEY_CIDRS:
         return store_cidr(base, text);
     case KEY_WORKERS:
@@ -261,6 +287,25 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
         break;
     }
     return ERR_INVALID;
+}
+
+static bool is_list(const struct key_row *row)
+{
+    return row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_NODES ||
+           row->type == KEY_LISTENS;
+}
+
+void value_set_defaults(const char *prefix, void *base)
+{
+    for (size_t i = 0; i < key_row_count; i++) {
+        const struct key_row *row = &key_rows[i];
+        const char *rest = key_below(row, prefix);
+        if (!rest || strchr(rest, '[') || is_list(row) || !row->initial)
+            continue;
+        const enum err e = value_parse(row, row->initial, base);
+        assert(e == ERR_OK);
+        (void)e;
+    }
 }
 
 struct value_list value_list_of(const struct key_row *row, const struct config *c)
@@ -310,6 +355,17 @@ static void cidrs_print(const struct config_listen *l, char *buf)
     buf[n] = '\0';
 }
 
+static void set_print(const struct key_row *row, uint64_t set, char *buf)
+{
+    size_t n = (size_t)snprintf(buf, VALUE_TEXT_MAX, "[");
+    for (uint32_t i = 0; row->names[i]; i++) {
+        if (set & 1u << i)
+            n += (size_t)snprintf(buf + n, VALUE_TEXT_MAX - n, "%s%s", n > 1 ? ", " : "",
+                                  row->names[i]);
+    }
+    snprintf(buf + n, VALUE_TEXT_MAX - n, "]");
+}
+
 void value_print(const struct key_row *row, const void *base, char *buf)
 {
     bool b;
@@ -330,6 +386,9 @@ void value_print(const struct key_row *row, const void *base, char *buf)
         return;
     case KEY_ENUM:
         snprintf(buf, VALUE_TEXT_MAX, "%s", row->names[load_number(row, base)]);
+        return;
+    case KEY_SET:
+        set_print(row, load_number(row, base), buf);
         return;
     case KEY_CIDRS:
         cidrs_print(base, buf);
@@ -354,9 +413,9 @@ void value_print(const struct key_row *row, const void *base, char *buf)
 
 /* ---- in words ---- */
 
-static void enum_allowed(const struct key_row *row, char *buf)
+static void names_allowed(const struct key_row *row, const char *intro, char *buf)
 {
-    size_t n = (size_t)snprintf(buf, VALUE_HINT_MAX, "one of");
+    size_t n = (size_t)snprintf(buf, VALUE_HINT_MAX, "%s", intro);
     for (size_t i = 0; row->names[i]; i++)
         n +=
             (size_t)snprintf(buf + n, VALUE_HINT_MAX - n, "%s %s", i > 0 ? "," : "", row->names[i]);
@@ -376,7 +435,10 @@ void value_allowed(const struct key_row *row, char *buf)
         snprintf(buf, VALUE_HINT_MAX, "true or false");
         return;
     case KEY_ENUM:
-        enum_allowed(row, buf);
+        names_allowed(row, "one of", buf);
+        return;
+    case KEY_SET:
+        names_allowed(row, "a list of one or more of", buf);
         return;
     case KEY_CIDRS:
         snprintf(buf, VALUE_HINT_MAX,
@@ -400,7 +462,8 @@ void value_allowed(const struct key_row *row, char *buf)
     snprintf(buf, VALUE_HINT_MAX, "%s%s%s to %s%s", zero, min, percent, max, percent);
 }
 
-void value_hint(const struct key_row *row, const char *text, char *buf)
+/* How a refused text may have been meant, as "; ..."; "" if there is nothing to say. */
+static void value_hint(const struct key_row *row, const char *text, char *buf)
 {
     uint64_t v;
     const char *const forms[] = {
@@ -416,4 +479,24 @@ void value_hint(const struct key_row *row, const char *text, char *buf)
         snprintf(buf, VALUE_HINT_MAX, "; a duration needs a unit: %.20ss or %.20sms?", text, text);
     else if (forms[row->type])
         snprintf(buf, VALUE_HINT_MAX, "; %s", forms[row->type]);
+}
+
+void value_quote(const char *text, char *buf)
+{
+    buf[log_quote(LOG_LOGFMT, text, strlen(text), buf, VALUE_QUOTED_MAX - 1)] = '\0';
+}
+
+void value_refusal(const struct key_row *row, const char *text, enum err e, char *buf)
+{
+    char quoted[VALUE_QUOTED_MAX], allowed[VALUE_HINT_MAX], hint[VALUE_HINT_MAX] = "";
+    if (e == ERR_LIMIT && row->type == KEY_TEXT) {
+        snprintf(buf, VALUE_REFUSAL_MAX, "found %zu bytes, allowed: at most %zu", strlen(text),
+                 row->size - 1);
+        return;
+    }
+    value_quote(text, quoted);
+    value_allowed(row, allowed);
+    if (e == ERR_INVALID)
+        value_hint(row, text, hint);
+    snprintf(buf, VALUE_REFUSAL_MAX, "found %s, allowed: %.360s%.360s", quoted, allowed, hint);
 }

@@ -11,18 +11,26 @@
 #include "config/config.h"
 #include "config/keys.h"
 
-enum { VALUE_TEXT_MAX = 2 * CONFIG_URL_MAX + 3, VALUE_HINT_MAX = 512 };
+enum {
+    VALUE_TEXT_MAX = 2 * CONFIG_URL_MAX + 3,
+    VALUE_HINT_MAX = 512,
+    VALUE_QUOTED_MAX = 96,
+    VALUE_REFUSAL_MAX = 2 * VALUE_HINT_MAX,
+};
 
-/* Stores text's value; of KEY_CIDRS one more item. ERR_INVALID: not of the type, or not of the
- * form; ERR_LIMIT: out of range or too long. */
+/* Stores text's value; of KEY_SET and KEY_CIDRS one more item. ERR_INVALID: not of the type, or not
+ * of the form; ERR_LIMIT: out of range or too long. */
 MUST_CHECK enum err value_parse(const struct key_row *row, const char *text, void *base);
+/* Every field of the map at prefix (as in key_below) its default; lists are left empty. */
+void value_set_defaults(const char *prefix, void *base);
 /* The value as YAML. buf: VALUE_TEXT_MAX. */
 void value_print(const struct key_row *row, const void *base, char *buf);
 /* "500ms to 1h", "one of off, v1, v2", ... buf: VALUE_HINT_MAX. */
 void value_allowed(const struct key_row *row, char *buf);
-/* How a refused text may have been meant, as "; ..."; "" if there is nothing to say. buf:
- * VALUE_HINT_MAX. */
-void value_hint(const struct key_row *row, const char *text, char *buf);
+/* Any text, on one line and not too long. buf: VALUE_QUOTED_MAX. */
+void value_quote(const char *text, char *buf);
+/* "found ..., allowed: ...", for what value_parse() said e to. buf: VALUE_REFUSAL_MAX. */
+void value_refusal(const struct key_row *row, const char *text, enum err e, char *buf);
 
 /* A list of maps (KEY_NODES, KEY_LISTENS) as it is held. */
 struct value_list {

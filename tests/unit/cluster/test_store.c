@@ -16,162 +16,7 @@
 #include <lmdb.h>
 
 #include "base/clock_io.h"
-#include "cluster/store.h"
-
-enum { HOLD_MS = 30000 };
-static const uint64_t t0 =
-    1700000000000u; /* the tests' clock, where the store is handed the time */
-
-struct fixture {
-    char dir[64], durable[80], live[96], url[96];
-    struct store *store;
-};
-
-static void open_store(struct fixture *f)
-{
-    char error[CONFIG_ERROR_MAX];
-    const struct store_options o = {.url = f->url, .live = f->live};
-    assert_int_equal(store_open(&o, &f->store, error), ERR_OK);
-}
-
-static void remove_tree(const char *dir)
-{
-    char command[128];
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    assert_int_equal(system(command), 0);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    (void)snprintf(f->dir, sizeof f->dir, "/tmp/weir-store-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    (void)snprintf(f->durable, sizeof f->durable, "%s/durable", f->dir);
-    (void)snprintf(f->live, sizeof f->live, "%s/run/weir/demo", f->dir);
-    (void)snprintf(f->url, sizeof f->url, "lmdb:%s", f->durable);
-    open_store(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    remove_tree(f->dir);
-    free(f);
-    return 0;
-}
-
-static void reopen(struct fixture *f)
-{
-    store_close(f->store);
-    open_store(f);
-}
-
-/* As a reboot does. */
-static void wipe_live(struct fixture *f)
-{
-    store_close(f->store);
-    remove_tree(f->live);
-    open_store(f);
-}
-
-/* ---- shorthands ---- */
-
-static struct stream_key key_of(const char *text)
-{
-    struct stream_key k;
-    assert_int_equal(stream_key_parse(text, &k), ERR_OK);
-    return k;
-}
-
-static struct worker_id worker(uint32_t slot)
-{
-    return (struct worker_id){.router = "r1", .slot = slot};
-}
-
-static void beat(struct store *s, enum process_kind kind, struct worker_id id, uint64_t at)
-{
-    const struct process_record p = {
-        .kind = kind, .id = id, .pid = 42, .version = "0.1.0", .beat_ms = at};
-    assert_int_equal(store_process_beat(s, &p), ERR_OK);
-}
-
-struct answer {
-    enum err e;
-    bool given;
-    struct claim c;
-};
-
-static void keep_answer(void *arg, enum err e, const struct claim *c)
-{
-    struct answer *a = arg;
-    a->e = e;
-    a->given = c != NULL;
-    if (c)
-        a->c = *c;
-}
-
-static struct answer get(struct store *s, const char *key, uint64_t now_ms)
-{
-    struct answer a = {.e = ERR_CORRUPT};
-    const struct stream_key k = key_of(key);
-    store_claim_get(s, &k, HOLD_MS, now_ms, keep_answer, &a);
-    return a;
-}
-
-struct take {
-    const char *key, *node;
-    uint32_t slot;
-    uint64_t session, expect, now_ms;
-    uint32_t bound; /* 0: none */
-};
-
-static struct answer take(struct store *s, struct take t)
-{
-    struct answer a = {.e = ERR_CORRUPT};
-    const struct stream_key k = key_of(t.key);
-    const struct claim_request r = {.key = &k,
-                                    .node = t.node,
-                                    .bound = t.bound ? t.bound : UINT32_MAX,
-                                    .worker = worker(t.slot),
-                                    .session = t.session,
-                                    .expect_epoch = t.expect,
-                                    .now_ms = t.now_ms ? t.now_ms : t0,
-                                    .hold_ms = HOLD_MS,
-                                    .client_addr = {[15] = 9},
-                                    .args_hash = 77};
-    store_claim_take(s, &r, keep_answer, &a);
-    return a;
-}
-
-static enum err release(struct store *s, const char *key, uint64_t epoch, bool keep, uint64_t now)
-{
-    const struct stream_key k = key_of(key);
-    return store_claim_release(s, &k, epoch, keep, now);
-}
-
-static struct node node_of(const char *id, const char *v4)
-{
-    struct node n = {.conf = {.weight = 100, .max_streams = 7, .max_bandwidth = UINT64_C(1) << 40}};
-    struct sockaddr_in *a = (struct sockaddr_in *)&n.addr;
-    (void)snprintf(n.conf.id, sizeof n.conf.id, "%s", id);
-    (void)snprintf(n.conf.rtmp, sizeof n.conf.rtmp, "%s:1936", v4);
-    (void)snprintf(n.conf.stat, sizeof n.conf.stat, "http://%s/stat", v4);
-    a->sin_family = AF_INET;
-    a->sin_port = htons(1936);
-    a->sin_addr.s_addr = htonl(0x7f000001);
-    return n;
-}
-
-static struct node_table *read_nodes(struct store *s, uint64_t now_ms)
-{
-    struct node_table *t;
-    assert_int_equal(node_table_create("demo", &t), ERR_OK);
-    assert_int_equal(store_nodes_read(s, t, now_ms), ERR_OK);
-    return t;
-}
+#include "store_fixture.h"
 
 static void expect_load(struct store *s, const char *id, uint32_t streams, uint32_t sessions)
 {
@@ -185,13 +30,6 @@ static void expect_load(struct store *s, const char *id, uint32_t streams, uint3
     assert_int_equal(t->nodes[0].streams, streams);
     assert_int_equal(t->nodes[0].sessions, sessions);
     node_table_destroy(t);
-}
-
-static uint64_t version_of(struct store *s)
-{
-    uint64_t v = 0;
-    assert_int_equal(store_nodes_version(s, &v), ERR_OK);
-    return v;
 }
 
 /* ---- opening ---- */
@@ -264,7 +102,7 @@ static void set_schema(const char *dir, uint64_t schema)
     MDB_val k = {.mv_size = strlen(name), .mv_data = name};
     MDB_val v = {.mv_size = sizeof schema, .mv_data = &schema};
     assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, 16), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 32), 0);
     assert_int_equal(mdb_env_open(env, dir, 0, 0640), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "meta", 0, &meta), 0);
@@ -279,6 +117,7 @@ static void test_other_schema(void **state)
     char error[CONFIG_ERROR_MAX];
     const struct store_options o = {.url = f->url, .live = f->live};
     const char *const dirs[] = {f->durable, f->live};
+    const uint64_t ours[] = {1, 2};
     for (size_t i = 0; i < 2; i++) {
         struct store *s = NULL;
         store_close(f->store);
@@ -287,7 +126,7 @@ static void test_other_schema(void **state)
         assert_null(s);
         assert_non_null(strstr(error, dirs[i]));
         assert_non_null(strstr(error, "schema 99"));
-        set_schema(dirs[i], 1);
+        set_schema(dirs[i], ours[i]);
         open_store(f);
     }
 }
@@ -440,6 +279,17 @@ static void test_nodes_from_config(void **state)
     node_table_destroy(t);
 }
 
+static void put_health(struct store *s, enum node_health health, uint64_t since_ms, uint64_t in,
+                       uint64_t out)
+{
+    const struct node_status st = {.id = "n1",
+                                   .health = health,
+                                   .since_ms = since_ms,
+                                   .bandwidth_in = in,
+                                   .bandwidth_out = out};
+    assert_int_equal(store_status_put(s, &st, 1, t0), ERR_OK);
+}
+
 static void test_health(void **state)
 {
     struct fixture *f = *state;
@@ -447,10 +297,10 @@ static void test_health(void **state)
     const struct worker_id healthd = {.slot = 0};
     assert_int_equal(store_node_put(f->store, &n), ERR_OK);
     const uint64_t v1 = version_of(f->store);
-    assert_int_equal(store_health_put(f->store, "n1", NODE_DOWN, t0 - 5, 1000), ERR_OK);
+    put_health(f->store, NODE_DOWN, t0 - 5, 1000, 0);
     const uint64_t v2 = version_of(f->store);
     assert_int_not_equal(v1, v2);
-    assert_int_equal(store_health_put(f->store, "n1", NODE_DOWN, t0 - 5, 2000), ERR_OK);
+    put_health(f->store, NODE_DOWN, t0 - 5, 1500, 2000);
     assert_int_equal(version_of(f->store), v2); /* a load is no change of the list */
 
     struct node_table *t = read_nodes(f->store, t0); /* no healthd */
@@ -962,27 +812,34 @@ static void test_processes(void **state)
                                .retried = 9,
                                .failed_dials = 10,
                                .taken_over = 11,
-                               .bytes_in = 12,
-                               .bytes_out = UINT64_MAX};
+                               .players_moved = 12,
+                               .bytes_in = 13,
+                               .bytes_out = UINT64_MAX,
+                               .store_errors = 14,
+                               .checks = 15,
+                               .check_failures = 16,
+                               .transitions = 17,
+                               .requests = 18,
+                               .memory_bytes = 19,
+                               .loop_turn_max_us = 20};
+    p.closed[WHY_CLIENT_CLOSED] = 21;
+    p.closed[PROCESS_CLOSED_COUNT - 1] = 22;
+    process_histogram_add(&p.setup[SETUP_TOTAL], 23);
     struct process_record out = {.pid = 0};
     const struct worker_id w3 = worker(3), w4 = worker(4);
     assert_int_equal(store_process_beat(f->store, &p), ERR_OK);
     assert_int_equal(store_process_get(f->store, PROCESS_ROUTER, &w3, &out), ERR_OK);
     assert_true(worker_id_equal(&out.id, &p.id));
-    assert_int_equal(out.pid, 7);
     assert_string_equal(out.version, "1.2.3");
+    assert_int_equal(out.pid, 7);
     assert_int_equal(out.started_ms + out.beat_ms, 1 + 2);
     assert_int_equal(out.sessions, 3);
     assert_int_equal(out.publishers, 4);
     assert_int_equal(out.players, 5);
-    assert_int_equal(out.accepted, 6);
-    assert_int_equal(out.refused, 7);
-    assert_int_equal(out.placed, 8);
-    assert_int_equal(out.retried, 9);
-    assert_int_equal(out.failed_dials, 10);
-    assert_int_equal(out.taken_over, 11);
-    assert_int_equal(out.bytes_in, 12);
-    assert_true(out.bytes_out == UINT64_MAX);
+    assert_int_equal(out.loop_turn_max_us, 20);
+    assert_memory_equal(&out.accepted, &p.accepted, /* every total and histogram */
+                        offsetof(struct process_record, loop_turn_max_us) -
+                            offsetof(struct process_record, accepted));
     assert_int_equal(store_process_get(f->store, PROCESS_ROUTER, &w4, &out), ERR_NOT_FOUND);
     assert_int_equal(store_process_get(f->store, PROCESS_ADMIN, &w3, &out), ERR_NOT_FOUND);
     reopen(f); /* counters outlive the process */
@@ -1045,8 +902,6 @@ static void test_events_bounded(void **state)
     assert_int_equal(store_events_list(s, 0, list_event, &l), ERR_OK);
     assert_int_equal(l.count, STORE_EVENTS_KEEP);
 }
-
-#define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -65,6 +65,9 @@ static size_t process_bytes(uint8_t *buf)
 {
     struct process_record p = {.kind = PROCESS_ADMIN, .id = longest_worker(), .bytes_out = 8};
     fill(p.version, sizeof p.version);
+    memset(p.closed, 0xab, sizeof p.closed);
+    memset(p.setup, 0xcd, sizeof p.setup);
+    p.loop_turn_max_us = UINT32_MAX;
     return process_record_write(&p, buf);
 }
 
@@ -77,9 +80,58 @@ static size_t event_bytes(uint8_t *buf)
     return event_record_write(&e, buf);
 }
 
-static size_t health_bytes(uint8_t *buf)
+static size_t status_bytes(uint8_t *buf)
 {
-    return health_record_write(&(struct health_record){NODE_DOWN, 1, 2}, buf);
+    struct node_status st = {.health = NODE_DOWN,
+                             .since_ms = 1,
+                             .checked_ms = 2,
+                             .latency_us = UINT32_MAX,
+                             .bandwidth_in = 3,
+                             .bandwidth_out = 4,
+                             .clients = 5,
+                             .publishers = 6,
+                             .pid = 7,
+                             .process_started_ms = 8,
+                             .generations = 9,
+                             .stuck = true,
+                             .checks = 10,
+                             .failures = 11,
+                             .transitions = UINT64_MAX};
+    fill(st.id, sizeof st.id);
+    fill(st.reason, sizeof st.reason);
+    fill(st.version, sizeof st.version);
+    return status_record_write(&st, buf);
+}
+
+static size_t dial_bytes(uint8_t *buf)
+{
+    struct dial_failures f = {.count = 1, .last_ms = UINT64_MAX};
+    fill(f.node, sizeof f.node);
+    return dial_record_write(&f, buf);
+}
+
+static size_t found_bytes(uint8_t *buf)
+{
+    struct found_record f = {.key = longest_key(), .since_ms = 1, .seen_ms = UINT64_MAX};
+    fill(f.node, sizeof f.node);
+    return found_record_write(&f, buf);
+}
+
+static size_t lease_bytes(uint8_t *buf)
+{
+    return lease_record_write(&(struct lease_record){UINT64_MAX, 1}, buf);
+}
+
+static size_t command_bytes(uint8_t *buf)
+{
+    struct store_command c = {.id = 1,
+                              .worker = longest_worker(),
+                              .session = 2,
+                              .posted_ms = 3,
+                              .deadline_ms = UINT64_MAX,
+                              .state = COMMAND_FAILED};
+    fill(c.result, sizeof c.result);
+    return command_record_write(&c, buf);
 }
 
 static size_t load_bytes(uint8_t *buf)
@@ -107,7 +159,11 @@ AGAIN(claim, struct claim)
 AGAIN(session, struct session_record)
 AGAIN(process, struct process_record)
 AGAIN(event, struct store_event)
-AGAIN(health, struct health_record)
+AGAIN(status, struct node_status)
+AGAIN(dial, struct dial_failures)
+AGAIN(found, struct found_record)
+AGAIN(lease, struct lease_record)
+AGAIN(command, struct store_command)
 AGAIN(load, struct load_record)
 AGAIN(audience, struct audience_record)
 
@@ -117,8 +173,10 @@ static const struct {
 } kinds[] = {
     {claim_bytes, claim_again},       {session_bytes, session_again},
     {process_bytes, process_again},   {event_bytes, event_again},
-    {health_bytes, health_again},     {load_bytes, load_again},
-    {audience_bytes, audience_again},
+    {status_bytes, status_again},     {load_bytes, load_again},
+    {audience_bytes, audience_again}, {dial_bytes, dial_again},
+    {found_bytes, found_again},       {lease_bytes, lease_again},
+    {command_bytes, command_again},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -160,9 +218,9 @@ static void test_out_of_range(void **state)
     (void)state;
     uint8_t a[STORE_RECORD_MAX], b[STORE_RECORD_MAX];
     size_t again;
-    size_t len = health_bytes(a);
+    size_t len = status_bytes(a);
     a[1] = NODE_DOWN + 1;
-    assert_int_equal(health_again(a, len, b, &again), ERR_CORRUPT);
+    assert_int_equal(status_again(a, len, b, &again), ERR_CORRUPT);
     len = claim_bytes(a);
     a[1] = 0xff; /* a text longer than its field */
     assert_int_equal(claim_again(a, len, b, &again), ERR_CORRUPT);

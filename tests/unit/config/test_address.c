@@ -136,12 +136,43 @@ static void test_cidr_refused(void **state)
     }
 }
 
+static void test_loopback(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *address;
+        bool loopback;
+    } cases[] = {
+        {"127.0.0.1:8090", true},
+        {"127.9.9.9:1", true},
+        {"[::1]:1", true},
+        {"localhost:1", true},
+        {"127.0.0.1", true},
+        {"[::ffff:127.0.0.1]:1", true},
+        {"0.0.0.0:1", false},
+        {"*:1", false},
+        {":1", false},
+        {"[::]:1", false},
+        {"10.0.0.1:1", false},
+        {"128.0.0.1:1", false},
+        {"localhost.example:1", false},
+        {"[::2]:1", false},
+        {"127.0.0.1.example:1", false},
+        {"[::ffff:10.0.0.1]:1", false},
+        {"127.0.0.1:99999", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (config_is_loopback(cases[i].address) != cases[i].loopback)
+            fail_msg("%s", cases[i].address);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),
-        cmocka_unit_test(test_split_length),
-        cmocka_unit_test(test_cidr),
+        cmocka_unit_test(test_loopback),     cmocka_unit_test(test_split),
+        cmocka_unit_test(test_split_length), cmocka_unit_test(test_cidr),
         cmocka_unit_test(test_cidr_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

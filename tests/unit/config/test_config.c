@@ -39,7 +39,9 @@ static void test_defaults(void **state)
 {
     (void)state;
     static const char *const empties[] = {
-        "", "---\n", "{}", "cluster:\nnodes:\nrouter:\n  listen:\nlog: {}\n", "nodes: []"};
+        "",          "---\n",
+        "{}",        "cluster:\nnodes:\nrouter:\n  listen:\nlog: {}\n",
+        "nodes: []", "healthd:\n  checks:\nadmin:\n"};
     for (size_t i = 0; i < sizeof empties / sizeof empties[0]; i++) {
         struct config *c = load(empties[i]);
         assert_string_equal(c->cluster_name, "weir");
@@ -75,6 +77,24 @@ static void test_defaults(void **state)
         assert_int_equal(c->limits.connections_per_address, 0);
         assert_int_equal(c->limits.connection_rate_per_address, 0);
         assert_int_equal(c->limits.memory_bytes, UINT64_C(4) << 30);
+        assert_int_equal(c->healthd.interval_ms, 1000);
+        assert_int_equal(c->healthd.timeout_ms, 1000);
+        assert_int_equal(c->healthd.fast_interval_ms, 250);
+        assert_int_equal(c->healthd.rise, 2);
+        assert_int_equal(c->healthd.fall, 3);
+        assert_int_equal(c->healthd.checks, 1u << CHECK_TCP | 1u << CHECK_RTMP | 1u << CHECK_STAT);
+        assert_string_equal(c->healthd.app, "live");
+        assert_string_equal(c->healthd.loop_app, "weir_probe");
+        assert_int_equal(c->healthd.loop_interval_ms, 30000);
+        assert_int_equal(c->healthd.flap_max, 5);
+        assert_int_equal(c->healthd.flap_window_ms, 60000);
+        assert_int_equal(c->healthd.flap_hold_ms, 60000);
+        assert_int_equal(c->healthd.stuck_after_ms, 15000);
+        assert_string_equal(c->admin.listen, "127.0.0.1:8090");
+        assert_string_equal(c->admin.tokens, "");
+        assert_int_equal(c->admin.max_connections, 256);
+        assert_int_equal(c->admin.max_request_bytes, 64u << 10);
+        assert_int_equal(c->admin.request_timeout_ms, 10000);
         assert_int_equal(c->log.level, LOG_INFO);
         assert_int_equal(c->log.format, LOG_LOGFMT);
         assert_false(c->log.stream_names);
@@ -101,6 +121,8 @@ static const char full[] =
     "  dial_timeout: 1m\n"
     "  shutdown_grace: 2h\n"
     "limits: {message: 65536, unfinished: 64KiB, memory: 0, chunk: 128, connections: 0}\n"
+    "healthd: {interval: 500ms, fall: 1, checks: [loop, tcp, tcp], app: a/b, stuck_after: 0}\n"
+    "admin: {listen: '[::]:8443', tokens: /etc/weir/tokens, max_request: 1KiB}\n"
     "log: {level: debug, format: json, stream_names: true}\n";
 
 static void test_values(void **state)
@@ -135,6 +157,14 @@ static void test_values(void **state)
     assert_int_equal(c->router.shutdown_grace_ms, 7200000);
     assert_int_equal(c->limits.memory_bytes, 0);
     assert_int_equal(c->limits.chunk_bytes, 128);
+    assert_int_equal(c->healthd.interval_ms, 500);
+    assert_int_equal(c->healthd.fall, 1);
+    assert_int_equal(c->healthd.checks, 1u << CHECK_LOOP | 1u << CHECK_TCP);
+    assert_string_equal(c->healthd.app, "a/b");
+    assert_int_equal(c->healthd.stuck_after_ms, 0);
+    assert_string_equal(c->admin.listen, "[::]:8443");
+    assert_string_equal(c->admin.tokens, "/etc/weir/tokens");
+    assert_int_equal(c->admin.max_request_bytes, 1024);
     assert_int_equal(c->log.level, LOG_DEBUG);
     assert_true(c->log.stream_names);
     config_destroy(c);
@@ -165,6 +195,8 @@ static void test_print_loads_again(void **state)
                             c->router.listen_count * sizeof *c->router.listen);
         assert_memory_equal(&c->placement, &again->placement, sizeof c->placement);
         assert_memory_equal(&c->limits, &again->limits, sizeof c->limits);
+        assert_memory_equal(&c->healthd, &again->healthd, sizeof c->healthd);
+        assert_memory_equal(&c->admin, &again->admin, sizeof c->admin);
         free(text_again);
         config_destroy(again);
         free(text);
@@ -260,6 +292,31 @@ static void test_refused_values(void **state)
          "f:1:43: router.listen[0].trust: found 10.0.0.0/8, "
          "allowed: a list",
          ""},
+        {"healthd: {interval: 90s}", "f:1:21: healthd.interval: found 90s, allowed: 100ms to 1m",
+         ""},
+        {"healthd: {fast_interval: 0}", "f:1:26: healthd.fast_interval: found 0", ""},
+        {"healthd: {rise: 0}", "f:1:17: healthd.rise: found 0, allowed: 1 to 100", ""},
+        {"healthd: {checks: tcp}",
+         "f:1:19: healthd.checks: found tcp, allowed: a list of one or more of tcp, rtmp, stat, "
+         "loop",
+         ""},
+        {"healthd: {checks: []}", "f:1:19: healthd.checks: found a list of 0, allowed: a list", ""},
+        {"healthd: {checks: [tcp, udp]}",
+         "f:1:25: healthd.checks: found udp, allowed: a list of one or more of tcp", ""},
+        {"healthd: {checks: [tcp, [rtmp]]}", "f:1:25: healthd.checks: found a list, allowed", ""},
+        {"healthd: {checks: [tcp, ~]}", "f:1:25: healthd.checks: found nothing, allowed", ""},
+        {"healthd: {checks: [tcp, tcp, tcp, tcp, tcp]}",
+         "f:1:19: healthd.checks: found a list of 5, allowed", ""},
+        {"healthd: {app: ''}", "f:1:16: healthd.app: found \"\", allowed: an application", ""},
+        {"healthd: {app: /live}", "f:1:16: healthd.app: found /live, allowed", ""},
+        {"healthd: {loop_app: 'a?b'}", "f:1:21: healthd.loop_app: found \"a?b\", allowed", ""},
+        {"healthd: {stuck_after: 500ms}",
+         "f:1:24: healthd.stuck_after: found 500ms, allowed: 0, or 1s to 1h", ""},
+        {"admin: {listen: 8090}", "f:1:17: admin.listen: found 8090, allowed: HOST:PORT", ""},
+        {"admin: {tokens: tokens}", "f:1:17: admin.tokens: found tokens, allowed: an absolute", ""},
+        {"admin: {max_request: 17MiB}",
+         "f:1:22: admin.max_request: found 17MiB, allowed: 1KiB to 16MiB", ""},
+        {"admin: {max_connections: 0}", "f:1:26: admin.max_connections: found 0", ""},
     };
     check_refusals(cases, sizeof cases / sizeof cases[0]);
 }
@@ -312,6 +369,14 @@ static void test_refused_shapes(void **state)
          "f:1:24: router.ping_timeout: found 30s, allowed: more than "
          "router.ping_interval, which is 30s",
          ""},
+        {"admin: {listen: '0.0.0.0:8090'}",
+         "f:1:17: admin.listen: found 0.0.0.0:8090, allowed: a loopback address such as "
+         "127.0.0.1:8090, or name a token file in admin.tokens",
+         ""},
+        {"admin: {listen: '*:1', tokens: ''}", "f:1:17: admin.listen: found *:1, allowed", ""},
+        {"admin: {listen: 'media.example:1'}", "f:1:17: admin.listen: found media.example:1", ""},
+        {"admin: {listen: '128.0.0.1:1'}", "f:1:17: admin.listen: found 128.0.0.1:1", ""},
+        {"admin: {token: /x}", "f:1:9: admin.token: unknown key; did you mean tokens?", ""},
         {"a: [1\n", "f:2:1: did not find expected", ""},
         {"log: &x {}\n", "f:1:6: an anchor", ""},
         {"log: {}\n---\n", "f:2:1: a second document", ""},
@@ -351,6 +416,11 @@ static void test_needs_restart(void **state)
         {"", NULL},
         {"log: {level: debug, format: json}\nlimits: {connections: 5}\nnodes: [{id: a, rtmp: b}]",
          NULL},
+        {"healthd: {interval: 2s, checks: [loop]}\nadmin: {tokens: /x, max_request: 1MiB}", NULL},
+        {"healthd: {checks: [stat, rtmp, tcp]}", NULL},
+        {"admin: {listen: '127.0.0.1:8091'}", "admin.listen"},
+        {"admin: {max_connections: 5}", "admin.max_connections"},
+        {"admin: {request_timeout: 5s}", "admin.request_timeout"},
         {"cluster: {name: other}", "cluster.name"},
         {"cluster: {store: 'lmdb:/x'}", "cluster.store"},
         {"cluster: {live: /x}", "cluster.live"},
@@ -371,6 +441,31 @@ static void test_needs_restart(void **state)
         } else {
             assert_null(key);
         }
+        config_destroy(to);
+    }
+    config_destroy(from);
+}
+
+static void test_needs_restart_of_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *to, *daemon, *key;
+    } cases[] = {
+        {"admin: {listen: '127.0.0.1:1'}", "router", NULL},
+        {"admin: {listen: '127.0.0.1:1'}", "healthd", NULL},
+        {"admin: {listen: '127.0.0.1:1'}", "admin", "admin.listen"},
+        {"router: {listen: [{address: '*:1'}]}", "router", "router.listen"},
+        {"router: {listen: [{address: '*:1'}], workers: 2}", "admin", NULL},
+        {"cluster: {live: /x}", "router", "cluster.live"},
+        {"cluster: {live: /x}", "healthd", "cluster.live"},
+        {"healthd: {interval: 2s}", "healthd", NULL},
+    };
+    struct config *from = load("");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct config *to = load(cases[i].to);
+        const char *key = config_needs_restart_of(cases[i].daemon, from, to);
+        assert_string_equal(key ? key : "none", cases[i].key ? cases[i].key : "none");
         config_destroy(to);
     }
     config_destroy(from);
@@ -457,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_refused_shapes),
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_needs_restart),
+        cmocka_unit_test(test_needs_restart_of_one),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_sample),
         cmocka_unit_test(test_reference),
