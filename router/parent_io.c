@@ -1,0 +1,378 @@
+#define _GNU_SOURCE
+#include "router/parent_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock_io.h"
+#include "base/notify_io.h"
+#include "cluster/node_table.h"
+#include "router/listen_io.h"
+#include "router/shared.h"
+#include "router/worker_io.h"
+
+enum {
+    TURN_MS = 200, /* how often the parent looks around without a signal */
+    RESTART_EARLY_MS =
+        1000, /* a worker that dies sooner than this after its start is restarted with a delay */
+    READY_MS = 15000, /* a first worker that is not ready by then has failed */
+};
+
+struct parent_slot {
+    pid_t pid; /* 0: none runs */
+    uint64_t started_ms;
+    uint64_t restart_at_ms;
+};
+
+struct parent {
+    const char *path;
+    struct config *config;
+    struct log log;
+    struct shared *shared;
+    struct listen_set listen;
+    int doorbells[WORKERS_MAX];
+    uint32_t workers;
+    struct parent_slot slots[WORKERS_MAX];
+    sigset_t signals, before; /* blocked in the parent; the mask for workers */
+    bool stopping, failed;
+    uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
+};
+
+/* ---- configuration ---- */
+
+static void resolve_nodes(struct parent *p, const struct config *c)
+{
+    p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
+    for (uint32_t i = 0; i < p->shared->address_count; i++) {
+        struct shared_address *a = &p->shared->addresses[i];
+        *a = (struct shared_address){0};
+        memcpy(a->id, c->nodes[i].id, sizeof a->id);
+        if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK)
+            LOG(&p->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, c->nodes[i].id),
+                log_text(K_ADDRESS, c->nodes[i].rtmp));
+    }
+}
+
+/* The file as text: the workers load exactly what the parent has checked. NULL: errno. */
+static char *read_text(const char *path, size_t *len)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *text = fd < 0 ? NULL : malloc(SHARED_TEXT_MAX);
+    *len = 0;
+    while (text && *len < SHARED_TEXT_MAX) {
+        const ssize_t n = read(fd, text + *len, SHARED_TEXT_MAX - *len);
+        if (n <= 0) {
+            if (n == 0)
+                break;
+            free(text);
+            text = NULL;
+        } else {
+            *len += (size_t)n;
+        }
+    }
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
+static void share_text(struct shared *s, const char *text, size_t len)
+{
+    memcpy(s->text, text, len);
+    s->text_len = (uint32_t)len;
+}
+
+static void reload(struct parent *p)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    struct config *fresh = NULL;
+    size_t len;
+    notify_send("RELOADING=1");
+    char *text = read_text(p->path, &len);
+    const char *fixed = NULL;
+    if (!text)
+        snprintf(error, sizeof error, "%s: %s", p->path, strerror(errno));
+    else if (config_load_buffer(p->path, text, len, &fresh, error) == ERR_OK)
+        fixed = config_needs_restart_of("router", p->config, fresh);
+    if (fixed)
+        snprintf(error, sizeof error, "%s: %s cannot change while running: restart the router",
+                 p->path, fixed);
+    if (error[0]) {
+        LOG(&p->log, LOG_ERROR, EV_CONFIG_REFUSED, log_text(K_ERROR, error));
+        config_destroy(fresh);
+    } else {
+        atomic_fetch_add(&p->shared->config_version, 1);
+        share_text(p->shared, text, len);
+        resolve_nodes(p, fresh);
+        atomic_fetch_add(&p->shared->config_version, 1);
+        config_destroy(p->config);
+        p->config = fresh;
+        p->log.level = fresh->log.level;
+        p->log.format = fresh->log.format;
+        for (uint32_t i = 0; i < p->workers; i++)
+            if (p->slots[i].pid > 0)
+                kill(p->slots[i].pid, SIGHUP);
+        LOG(&p->log, LOG_INFO, EV_CONFIG_RELOADED, log_text(K_FILE, p->path),
+            log_u64(K_NODES, fresh->node_count));
+    }
+    free(text);
+    notify_send("READY=1");
+}
+
+/* ---- workers ---- */
+
+static int run_worker(struct parent *p, uint32_t slot, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        return 1; /* it died before we asked to be told */
+    listen_close(&p->listen, slot);
+    sigprocmask(SIG_SETMASK, &p->before, NULL);
+    return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->workers);
+}
+
+static void start_worker(struct parent *p, uint32_t slot)
+{
+    struct parent_slot *s = &p->slots[slot];
+    const pid_t parent = getpid();
+    atomic_store(&p->shared->slots[slot].ready, 0);
+    atomic_store(&p->shared->slots[slot].beat_ms, clock_mono_ms());
+    s->started_ms = clock_mono_ms();
+    s->restart_at_ms = 0;
+    s->pid = fork();
+    if (s->pid == 0)
+        exit(run_worker(p, slot, parent));
+    if (s->pid < 0) {
+        s->pid = 0;
+        s->restart_at_ms = clock_mono_ms() + RESTART_EARLY_MS;
+        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot),
+            log_text(K_ERROR, strerror(errno)));
+    }
+}
+
+static void signal_workers(struct parent *p, int signal)
+{
+    for (uint32_t i = 0; i < p->workers; i++)
+        if (p->slots[i].pid > 0)
+            kill(p->slots[i].pid, signal);
+}
+
+static void worker_ended(struct parent *p, uint32_t slot, int status)
+{
+    struct parent_slot *s = &p->slots[slot];
+    const uint64_t now = clock_mono_ms();
+    const bool early = now - s->started_ms < RESTART_EARLY_MS;
+    const bool well = p->stopping && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!well)
+        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot), log_i64(K_PID, s->pid),
+            log_text(K_SIGNAL, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : ""),
+            log_i64(K_STATUS, WIFEXITED(status) ? WEXITSTATUS(status) : -1));
+    s->pid = 0;
+    if (p->stopping) {
+        p->failed = p->failed || !well;
+        return;
+    }
+    s->restart_at_ms = early ? now + RESTART_EARLY_MS : now;
+}
+
+static void reap(struct parent *p)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (uint32_t i = 0; i < p->workers; i++)
+            if (p->slots[i].pid == pid)
+                worker_ended(p, i, status);
+}
+
+static void kill_hung(struct parent *p, uint64_t now)
+{
+    for (uint32_t i = 0; i < p->workers; i++) {
+        const uint64_t beat = atomic_load(&p->shared->slots[i].beat_ms);
+        if (p->slots[i].pid <= 0 || now <= beat || now - beat < WORKER_BEAT_TIMEOUT_MS)
+            continue;
+        if (!atomic_load(&p->shared->slots[i].ready) && now - p->slots[i].started_ms < READY_MS)
+            continue;
+        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, i),
+            log_i64(K_PID, p->slots[i].pid), log_u64(K_MS, now - beat));
+        kill(p->slots[i].pid, SIGKILL);
+        atomic_store(&p->shared->slots[i].beat_ms, now); /* once */
+    }
+}
+
+static void restart_dead(struct parent *p, uint64_t now)
+{
+    for (uint32_t i = 0; i < p->workers && !p->stopping; i++)
+        if (p->slots[i].pid == 0 && p->slots[i].restart_at_ms != 0 &&
+            now >= p->slots[i].restart_at_ms)
+            start_worker(p, i);
+}
+
+static bool any_left(const struct parent *p)
+{
+    for (uint32_t i = 0; i < p->workers; i++)
+        if (p->slots[i].pid > 0)
+            return true;
+    return false;
+}
+
+/* ---- signals ---- */
+
+static int next_signal(const struct parent *p)
+{
+    const struct timespec turn = {.tv_sec = 0, .tv_nsec = TURN_MS * 1000000L};
+    return sigtimedwait(&p->signals, NULL, &turn);
+}
+
+static void stop(struct parent *p)
+{
+    if (!p->stopping) {
+        notify_send("STOPPING=1");
+        LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPING,
+            log_u64(K_MS, p->config->router.shutdown_grace_ms));
+        listen_close(&p->listen, WORKERS_MAX);
+    }
+    p->stopping = true;
+    signal_workers(p, SIGTERM);
+}
+
+static void handle(struct parent *p, int signal)
+{
+    if (signal == SIGHUP && !p->stopping)
+        reload(p);
+    else if (signal == SIGTERM || signal == SIGINT)
+        stop(p);
+}
+
+static void turn(struct parent *p)
+{
+    handle(p, next_signal(p));
+    reap(p);
+    const uint64_t now = clock_mono_ms();
+    kill_hung(p, now);
+    restart_dead(p, now);
+    if (p->watchdog_ms && now >= p->watchdog_at_ms) {
+        notify_send("WATCHDOG=1");
+        p->watchdog_at_ms = now + p->watchdog_ms;
+    }
+}
+
+/* ---- beginning and end ---- */
+
+/* The first worker writes the node list into the store; the others start when it serves. */
+static bool start_all(struct parent *p)
+{
+    for (uint32_t i = 0; i < p->workers; i++) {
+        start_worker(p, i);
+        const uint64_t until = clock_mono_ms() + READY_MS;
+        while (i == 0 && !p->stopping && !atomic_load(&p->shared->slots[0].ready)) {
+            handle(p, next_signal(p));
+            reap(p);
+            if (p->slots[0].pid == 0 || clock_mono_ms() > until)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool prepare(struct parent *p, char *error)
+{
+    size_t len;
+    p->shared =
+        mmap(NULL, sizeof *p->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p->shared == MAP_FAILED) {
+        snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+        return false;
+    }
+    char *text = read_text(p->path, &len);
+    if (text)
+        share_text(p->shared, text, len);
+    free(text);
+    for (uint32_t i = 0; i < p->workers; i++) {
+        p->doorbells[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (p->doorbells[i] < 0) {
+            snprintf(error, CONFIG_ERROR_MAX, "cannot make an eventfd: %s", strerror(errno));
+            return false;
+        }
+    }
+    resolve_nodes(p, p->config);
+    return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK;
+}
+
+/* Two descriptors a session: as many as the system lets us have. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+static void block_signals(struct parent *p)
+{
+    sigemptyset(&p->signals);
+    sigaddset(&p->signals, SIGHUP);
+    sigaddset(&p->signals, SIGTERM);
+    sigaddset(&p->signals, SIGINT);
+    sigaddset(&p->signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &p->signals, &p->before);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static uint64_t watchdog_interval_ms(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC");
+    return usec ? strtoull(usec, NULL, 10) / 2000 : 0;
+}
+
+int parent_run(const char *path, struct config *config)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    struct parent *p = calloc(1, sizeof *p);
+    if (!p)
+        return 1;
+    p->path = path;
+    p->config = config;
+    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    p->workers = config->router.workers           ? config->router.workers
+                 : cpus > 0 && cpus < WORKERS_MAX ? (uint32_t)cpus
+                                                  : 1;
+    p->watchdog_ms = watchdog_interval_ms();
+    log_init(&p->log, STDERR_FILENO, config->log.level, config->log.format);
+    block_signals(p);
+    raise_descriptor_limit();
+    bool well = prepare(p, error);
+    if (!well)
+        LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED, log_text(K_ERROR, error));
+    if (well && !start_all(p)) {
+        LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED,
+            log_text(K_ERROR, "the first worker did not start; its log lines say why"));
+        well = false;
+        stop(p);
+    } else if (well) {
+        LOG(&p->log, LOG_INFO, EV_ROUTER_STARTED, log_text(K_VERSION, WEIR_VERSION),
+            log_text(K_FILE, path), log_u64(K_WORKERS, p->workers),
+            log_u64(K_NODES, config->node_count),
+            log_text(K_ADDRESS, config->router.listen[0].address));
+        notify_send("READY=1");
+    }
+    while ((well && !p->stopping) || any_left(p))
+        turn(p);
+    well = well && !p->failed;
+    LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPED, log_text(K_STATE, well ? "clean" : "failed"));
+    config_destroy(p->config);
+    free(p);
+    return well ? 0 : 1;
+}

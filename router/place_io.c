@@ -1,0 +1,521 @@
+#define _GNU_SOURCE
+#include "router/place_io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock_io.h"
+
+enum {
+    PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
+    DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
+    REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
+};
+
+/* A store call on its way: answers to older ones are stale. */
+struct place_call {
+    struct session_conn *c;
+    uint32_t serial;
+    struct stream_key key;
+    enum place_reason reason;
+    char node[NODE_ID_MAX];
+    bool takes_over;
+};
+
+static void look_up(struct session_conn *c);
+
+static bool stale(const struct place_call *call)
+{
+    const struct session *s = &call->c->s;
+    return call->c->dead || call->serial != call->c->place_serial || s->state != SESS_PLACE ||
+           s->phase != PHASE_LOOKUP;
+}
+
+static struct place_call *call_create(struct session_conn *c)
+{
+    struct place_call *call = calloc(1, sizeof *call);
+    if (!call) {
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
+        return NULL;
+    }
+    call->c = c;
+    call->serial = c->place_serial;
+    call->key = c->s.key;
+    c->place_waiting++;
+    return call;
+}
+
+static struct session_conn *call_end(struct place_call *call)
+{
+    struct session_conn *c = call->c;
+    c->place_waiting--;
+    free(call);
+    return c;
+}
+
+static void ring(struct worker *w, const struct stream_key *key, uint64_t more_slots)
+{
+    uint64_t slots = 0;
+    uint32_t players;
+    if (store_audience(w->store, key, w->id.router, &slots, &players) != ERR_OK)
+        slots = 0;
+    worker_ring(w, slots | more_slots);
+}
+
+/* ---- records ---- */
+
+static void put_record(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    struct session *s = &c->s;
+    if (!w->store)
+        return;
+    struct session_record r = {.id = s->id,
+                               .kind = s->kind,
+                               .worker = w->id,
+                               .key = s->key,
+                               .started_ms = clock_wall_ms()};
+    memcpy(r.client, c->client, sizeof r.client);
+    memcpy(r.node, s->node, sizeof r.node);
+    r.bytes_in = s->client.bytes_in;
+    r.bytes_out = s->bytes_out;
+    c->recorded = worker_store_ok(w, store_session_put(w->store, &r), "session record");
+    c->refresh_bytes = r.bytes_in + r.bytes_out;
+    c->refresh_ms = clock_mono_ms();
+}
+
+static void delete_record(struct session_conn *c)
+{
+    if (!c->recorded || !c->w->store)
+        return;
+    c->recorded = false;
+    const enum err e = store_session_delete(c->w->store, c->s.id);
+    if (e != ERR_NOT_FOUND)
+        (void)worker_store_ok(c->w, e, "session record");
+}
+
+void place_refresh_records(struct worker *w)
+{
+    struct session_record r[STORE_WRITE_RECORDS];
+    const uint32_t turns = REFRESH_EVERY_MS / STORE_POLL_MS;
+    uint32_t want = w->conn_count / turns + 1, count = 0;
+    if (!w->store)
+        return;
+    if (want > STORE_WRITE_RECORDS)
+        want = STORE_WRITE_RECORDS;
+    const uint64_t now = clock_mono_ms();
+    for (uint32_t seen = 0; seen < want; seen++) {
+        struct session_conn *c = w->refresh_at ? w->refresh_at : w->conns;
+        if (!c)
+            break;
+        w->refresh_at = c->next;
+        if (!c->recorded || now - c->refresh_ms < REFRESH_EVERY_MS / 2)
+            continue;
+        const uint64_t bytes = c->s.client.bytes_in + c->s.bytes_out;
+        r[count++] = (struct session_record){
+            .id = c->s.id,
+            .bytes_in = c->s.client.bytes_in,
+            .bytes_out = c->s.bytes_out,
+            .bitrate = (bytes - c->refresh_bytes) * 8000 / (now - c->refresh_ms),
+        };
+        c->refresh_bytes = bytes;
+        c->refresh_ms = now;
+    }
+    if (count > 0)
+        (void)worker_store_ok(w, store_sessions_refresh(w->store, r, count), "session counters");
+}
+
+/* ---- placing ---- */
+
+static void placed(struct session_conn *c, const char *node, enum place_reason reason,
+                   const struct claim *claim, bool took_over)
+{
+    struct worker *w = c->w;
+    char id[NODE_ID_MAX];
+    memcpy(id, node, sizeof id);
+    const bool wait = claim && took_over && !claim->released && claim->previous_epoch != 0;
+    /* The record first: a publisher elsewhere must see this player before it counts on its audience
+     */
+    memcpy(c->s.node, id, sizeof id);
+    put_record(c);
+    c->placed_us = clock_mono_us();
+    process_histogram_add(&w->process.setup[SETUP_LOOKUP], c->placed_us - c->asked_us);
+    c->told_epoch = c->found_live ? c->found.epoch : 0;
+    session_post(c, &(struct session_event){.kind = SE_PLACED,
+                                            .node = id,
+                                            .reason = reason,
+                                            .epoch = claim ? claim->epoch : 0,
+                                            .took_over = took_over,
+                                            .wait_release = wait});
+    if (!claim)
+        return;
+    const bool here = took_over && strcmp(claim->previous.router, w->id.router) == 0;
+    ring(w, &claim->key, here ? UINT64_C(1) << claim->previous.slot : 0);
+    place_read_changes(
+        w); /* the one we took over from, and waiting players, may be this worker's own */
+}
+
+static void log_panic(struct worker *w, bool panic)
+{
+    if (panic == w->panic)
+        return;
+    w->panic = panic;
+    LOG(&w->log, LOG_WARN, panic ? EV_PANIC_ENTERED : EV_PANIC_LEFT,
+        log_text(K_DETAIL, panic ? "too few nodes are up: streams are placed on all enabled ones"
+                                 : "enough nodes are up again"));
+}
+
+static void nowhere(struct session_conn *c)
+{
+    session_post(c, &(struct session_event){.kind = SE_UNPLACED, .why = WHY_NO_NODE});
+}
+
+static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
+{
+    struct place_call *call = arg;
+    const bool is_stale = stale(call);
+    struct place_call was = *call;
+    struct session_conn *c = call_end(call);
+    struct worker *w = c->w;
+    if (is_stale) {
+        if (e == ERR_OK) /* won for a publication that is no more */
+            (void)worker_store_ok(
+                w, store_claim_release(w->store, &was.key, claim->epoch, false, clock_wall_ms()),
+                "claim");
+        return;
+    }
+    if (e == ERR_OK) {
+        placed(c, was.node, was.reason, claim, was.takes_over);
+    } else if ((e == ERR_CONFLICT || e == ERR_FULL) && c->place_rounds < PLACE_ROUNDS_MAX) {
+        if (e == ERR_FULL && !worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads"))
+            c->place_rounds = PLACE_ROUNDS_MAX;
+        look_up(c);
+    } else if (e == ERR_CONFLICT || e == ERR_FULL) {
+        nowhere(c);
+    } else { /* the store is away: the hash alone decides, and the claim is missed until the next
+                publication */
+        (void)worker_store_ok(w, e, "claim");
+        placed(c, was.node, was.reason, NULL, false);
+    }
+}
+
+static void take_claim(struct session_conn *c, const struct place_result *r, uint64_t now_wall_ms)
+{
+    struct place_call *call = call_create(c);
+    if (!call)
+        return;
+    const bool own = c->found_live && c->found.session == c->s.id;
+    call->reason = r->reason;
+    call->takes_over = c->found_live && !own;
+    memcpy(call->node, r->node->conf.id, sizeof call->node);
+    struct claim_request req = {
+        .key = &call->key,
+        .node = call->node,
+        .bound = r->reason == PLACED_CLAIM ? UINT32_MAX : r->bound,
+        .worker = c->w->id,
+        .session = c->s.id,
+        .expect_epoch = c->found_live ? c->found.epoch : 0,
+        .now_ms = now_wall_ms,
+        .hold_ms = c->w->config->placement.hold_ms,
+        .args_hash = c->s.args_hash,
+    };
+    if (c->addr_own)
+        memcpy(req.client_addr, c->addr, sizeof req.client_addr);
+    store_claim_take(c->w->store, &req, on_claim_taken, call);
+}
+
+static bool same_client(const struct session_conn *c, const struct claim *live)
+{
+    static const uint8_t nobody[16];
+    if (c->s.args_hash != 0 && c->s.args_hash == live->args_hash)
+        return true;
+    return c->addr_own && memcmp(live->client_addr, nobody, 16) != 0 &&
+           memcmp(live->client_addr, c->addr, 16) == 0;
+}
+
+static bool may_take_over(const struct session_conn *c)
+{
+    switch (c->w->config->placement.duplicate_publish) {
+    case DUPLICATE_TAKEOVER:
+        return true;
+    case DUPLICATE_REJECT:
+        return false;
+    case DUPLICATE_TAKEOVER_SAME_CLIENT:
+        return same_client(c, &c->found);
+    }
+    return false;
+}
+
+static void decide(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session *s = &c->s;
+    const bool publisher = s->kind == SESSION_PUBLISH;
+    const bool own = c->found_live && c->found.session == s->id;
+    if (publisher && c->found_live && !own && !may_take_over(c)) {
+        session_post(c, &(struct session_event){.kind = SE_UNPLACED, .why = WHY_DUPLICATE});
+        return;
+    }
+    const uint64_t now_wall_ms = clock_wall_ms();
+    const struct place_request req = {
+        .key = &s->key,
+        .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
+        .owner = c->found_live && !own ? c->found.node : NULL,
+        .hint = c->found_hint ? c->found.node : NULL,
+        .exclude = s->excluded,
+        .exclude_count = s->excluded_count,
+        .now_wall_ms = now_wall_ms,
+        .now_mono_ms = clock_mono_ms(),
+    };
+    struct place_result r;
+    place(w->nodes, &w->config->placement, &req, NULL, &r);
+    log_panic(w, r.panic);
+    if (!r.node)
+        nowhere(c);
+    else if (publisher && w->store)
+        take_claim(c, &r, now_wall_ms);
+    else
+        placed(c, r.node->conf.id, r.reason, NULL, false);
+}
+
+static void on_claim_read(void *arg, enum err e, const struct claim *claim)
+{
+    struct place_call *call = arg;
+    const bool is_stale = stale(call);
+    struct session_conn *c = call_end(call);
+    if (is_stale)
+        return;
+    c->found_live = e == ERR_OK && claim->state == CLAIM_LIVE;
+    /* What healthd found on a node may be a ghost: good for players, nothing to a publisher */
+    const bool found = e == ERR_OK && claim->state == CLAIM_FOUND;
+    c->found_hint =
+        e == ERR_OK && (claim->state == CLAIM_HINT || (found && c->s.kind == SESSION_PLAY));
+    if (e == ERR_OK)
+        c->found = *claim;
+    else if (e != ERR_NOT_FOUND)
+        (void)worker_store_ok(c->w, e, "claim");
+    decide(c);
+}
+
+/* Others of this worker try the node last for a second; healthd hears of it and looks for itself.
+ */
+void place_node_failed(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    struct worker *w = c->w;
+    const char *id = s->excluded[s->excluded_count - 1];
+    char stream[STREAM_KEY_MAX];
+    w->process.retried++;
+    struct node *n = node_table_find(w->nodes, id);
+    if (n && (s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT ||
+              s->last_fail == FAIL_DIED)) {
+        const uint64_t now = clock_mono_ms();
+        const bool told = n->dial_failed_ms != 0 && now - n->dial_failed_ms < DIAL_FAILED_EVERY_MS;
+        n->dial_failed_ms = now;
+        w->process.failed_dials++;
+        if (w->store && !told)
+            (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
+                                  "dial failure");
+    }
+    LOG(&w->log, LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
+        log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
+        log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, id),
+        log_text(K_REASON, node_fail_name(s->last_fail)), log_u64(K_TRIES, s->tries));
+}
+
+static void look_up(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    c->place_rounds++;
+    c->found_live = c->found_hint = false;
+    if (!w->store) {
+        decide(c);
+        return;
+    }
+    struct place_call *call = call_create(c);
+    if (call)
+        store_claim_get(w->store, &call->key, w->config->placement.hold_ms, clock_wall_ms(),
+                        on_claim_read, call);
+}
+
+void place_session(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    c->place_serial++;
+    c->place_rounds = 0;
+    if (c->asked_us == 0)
+        c->asked_us = clock_mono_us();
+    stream_index_remove(&w->streams, &c->member);
+    stream_index_add(&w->streams, &c->member, &c->s.key);
+    look_up(c);
+}
+
+void place_release(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session_ended *ended = &c->s.ended;
+    c->place_serial++;
+    stream_index_remove(&w->streams, &c->member);
+    delete_record(c);
+    if (ended->epoch == 0 || !w->store)
+        return;
+    const enum err e =
+        store_claim_release(w->store, &ended->key, ended->epoch, ended->keep_hint, clock_wall_ms());
+    if (e != ERR_CONFLICT && e != ERR_NOT_FOUND)
+        (void)worker_store_ok(w, e, "claim");
+}
+
+void place_handed_over(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session_ended *ended = &c->s.ended;
+    char stream[STREAM_KEY_MAX];
+    c->place_serial++;
+    stream_index_remove(&w->streams, &c->member);
+    delete_record(c);
+    w->process.taken_over++;
+    LOG(&w->log, LOG_INFO, EV_STREAM_TAKEN_OVER, log_u64(K_SID, c->s.id),
+        log_text(K_CLIENT, c->client),
+        log_text(K_STREAM, worker_stream_text(w, &ended->key, stream)), log_text(K_NODE, c->s.node),
+        log_u64(K_EPOCH, ended->epoch));
+    if (!w->store || ended->epoch == 0)
+        return;
+    const enum err e = store_claim_handed_over(w->store, &ended->key, ended->epoch);
+    if (e != ERR_CONFLICT && e != ERR_NOT_FOUND)
+        (void)worker_store_ok(w, e, "claim");
+    worker_ring(w, UINT64_MAX); /* whoever took it over waits; its slot is not in our hands */
+}
+
+/* ---- changes ---- */
+
+/* What a claim as it is now means for one session. True: *ev is for it. */
+static bool concerns(const struct session_conn *c, const struct claim *claim,
+                     struct session_event *ev)
+{
+    const struct session *s = &c->s;
+    if (c->dead || claim->state != CLAIM_LIVE)
+        return false;
+    if (s->kind == SESSION_PLAY) {
+        *ev = (struct session_event){.kind = SE_STREAM_MOVED, .node = claim->node};
+        return s->placed && claim->epoch > c->told_epoch && strcmp(s->node, claim->node) != 0;
+    }
+    if (claim->session == s->id) {
+        *ev = (struct session_event){.kind = SE_RELEASED};
+        return claim->released && s->state == SESS_PLACE && s->phase == PHASE_WAIT_RELEASE;
+    }
+    *ev = (struct session_event){.kind = SE_TAKEN_OVER};
+    return s->claim_epoch != 0 && claim->epoch > s->claim_epoch;
+}
+
+/* The index changes while sessions act on the news, so the search begins anew after each: what has
+ * acted is no longer concerned. */
+static void tell_sessions(struct worker *w, const struct claim *claim)
+{
+    bool told = true;
+    while (told) {
+        told = false;
+        for (struct stream_member *m = stream_index_first(&w->streams, &claim->key); m;
+             m = stream_index_next(m)) {
+            struct session_conn *c =
+                (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
+            struct session_event ev;
+            if (!concerns(c, claim, &ev))
+                continue;
+            if (ev.kind == SE_STREAM_MOVED) {
+                w->process.players_moved++;
+                LOG(&w->log, LOG_INFO, EV_PLAYER_MOVED, log_u64(K_SID, c->s.id),
+                    log_text(K_CLIENT, c->client), log_text(K_NODE, claim->node),
+                    log_u64(K_EPOCH, claim->epoch));
+            }
+            c->told_epoch = claim->epoch;
+            session_post(c, &ev);
+            told = true;
+            break;
+        }
+    }
+}
+
+struct change_batch {
+    uint32_t count;
+    struct claim claims[STORE_WRITE_RECORDS];
+};
+
+static void collect(void *arg, const struct store_change *change)
+{
+    struct change_batch *b =
+        arg; /* acted on after the call: sessions write to the store themselves */
+    if (b->count < STORE_WRITE_RECORDS)
+        b->claims[b->count++] = change->claim;
+}
+
+static void recheck(void *arg, enum err e, const struct claim *claim)
+{
+    if (e == ERR_OK)
+        tell_sessions(arg, claim);
+}
+
+/* We fell behind the change log: asks for the claim of every stream that we carry. */
+static void recheck_all(struct worker *w)
+{
+    struct stream_key *keys = malloc((w->conn_count + 1) * sizeof *keys);
+    uint32_t count = 0;
+    if (!keys)
+        return; /* the next change of each stream will tell */
+    for (const struct session_conn *c = w->conns; c; c = c->next)
+        if (c->s.placed)
+            keys[count++] = c->s.key;
+    for (uint32_t i = 0; i < count; i++)
+        store_claim_get(w->store, &keys[i], w->config->placement.hold_ms, clock_wall_ms(), recheck,
+                        w);
+    free(keys);
+}
+
+/* False: nothing more to read. */
+static bool read_batch(struct worker *w)
+{
+    struct change_batch batch = {0};
+    bool lost = false;
+    if (!worker_store_ok(w, store_changes_read(w->store, &w->change_seq, &lost, collect, &batch),
+                         "changes"))
+        return false;
+    if (lost)
+        recheck_all(w);
+    for (uint32_t i = 0; i < batch.count; i++)
+        tell_sessions(w, &batch.claims[i]);
+    return batch.count > 0;
+}
+
+void place_read_changes(struct worker *w)
+{
+    if (!w->store ||
+        w->reading_changes) /* what a session does about a change is read by the loop below */
+        return;
+    w->reading_changes = true;
+    while (read_batch(w))
+        ;
+    w->reading_changes = false;
+}
+
+/* ---- commands ---- */
+
+static bool carry_out(void *arg, const struct store_command *cmd)
+{
+    struct worker *w = arg;
+    struct session_conn *c = w->conns;
+    while (c && c->s.id != cmd->session)
+        c = c->next;
+    if (c)
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_KICKED});
+    const enum err e = store_command_finish(w->store, cmd->id, c ? COMMAND_DONE : COMMAND_FAILED,
+                                            c ? "closed" : "no such session");
+    if (e != ERR_NOT_FOUND && e != ERR_CONFLICT) /* else it was withdrawn */
+        (void)worker_store_ok(w, e, "command");
+    return true;
+}
+
+void place_run_commands(struct worker *w)
+{
+    if (w->store)
+        (void)worker_store_ok(
+            w, store_commands_pending(w->store, &w->id, clock_wall_ms(), carry_out, w), "commands");
+}

@@ -1,0 +1,931 @@
+#include "router/session.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    RELEASE_WAIT_MS = 500, /* the old publisher's worker closes its link within this */
+    GHOST_FOR_MS = 1000,   /* how long BadName is taken for a ghost on the node */
+    GHOST_EVERY_MS = 100,
+    PLAY_START_MS = 1000,     /* then a player gets the router's own Play.Start */
+    REFUSED_WITHIN_MS = 1000, /* a node that closes so soon after its Start has refused */
+    CLOSING_MS = 5000,
+    LINGER_MS = 1000,
+    STATUS_TEXT_MAX = 160,
+};
+
+static const struct {
+    const char *name;
+    unsigned may_enter;
+} state_info[SESS_STATE_COUNT] = {
+    [SESS_HANDSHAKE] = {"handshake", 1u << SESS_COMMAND | 1u << SESS_CLOSING},
+    [SESS_COMMAND] = {"command", 1u << SESS_PLACE | 1u << SESS_CLOSING},
+    [SESS_PLACE] = {"place",
+                    1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_RELAY | 1u << SESS_CLOSING},
+    [SESS_RELAY] = {"relay", 1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_CLOSING},
+    [SESS_CLOSING] = {"closing", 0},
+};
+
+const char *session_state_name(enum session_state s)
+{
+    assert((unsigned)s < SESS_STATE_COUNT);
+    return state_info[s].name;
+}
+
+const char *node_fail_name(enum node_fail f)
+{
+    static const char *const names[NODE_FAIL_COUNT] = {
+        [FAIL_NONE] = "none",
+        [FAIL_DIAL] = "dial_failed",
+        [FAIL_DIAL_TIMEOUT] = "dial_timeout",
+        [FAIL_ANSWER_TIMEOUT] = "answer_timeout",
+        [FAIL_DIED] = "died",
+        [FAIL_GHOST] = "ghost",
+        [FAIL_BAD] = "bad_bytes",
+    };
+    assert((unsigned)f < NODE_FAIL_COUNT);
+    return names[f];
+}
+
+static uint64_t state_limit_ms(const struct session_env *env, enum session_state state)
+{
+    switch (state) {
+    case SESS_HANDSHAKE:
+        return env->router->handshake_timeout_ms;
+    case SESS_COMMAND:
+        return env->router->idle_timeout_ms;
+    case SESS_PLACE:
+        return env->router->setup_timeout_ms;
+    case SESS_RELAY:
+        return 0; /* bounded by router.ping_timeout of silence instead */
+    case SESS_CLOSING:
+        return CLOSING_MS;
+    }
+    return CLOSING_MS;
+}
+
+/* The only writer of s->state. */
+static void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
+{
+    assert(state_info[s->state].may_enter & 1u << next);
+    const uint64_t limit = state_limit_ms(s->env, next);
+    s->state = next;
+    s->state_deadline_ms = limit ? now_ms + limit : 0;
+    s->phase_deadline_ms = 0;
+    s->client_paused = s->node_paused = false; /* full queues are watched while relaying only */
+    s->stall_deadline_ms = 0;
+    if (next == SESS_COMMAND) {
+        s->client.link.in.limits = &s->env->unrouted_limits;
+        s->unrouted_base = s->client.bytes_in;
+    } else if (next == SESS_PLACE) {
+        s->client.link.in.limits = &s->env->client_limits;
+    }
+}
+
+void session_init(struct session *s, const struct session_env *env, uint64_t id, uint64_t now_ms)
+{
+    memset(s, 0, sizeof *s);
+    s->env = env;
+    s->id = id;
+    s->current = -1;
+    s->created_ms = s->heard_ms = now_ms;
+    s->state_deadline_ms = now_ms + env->router->handshake_timeout_ms;
+    client_side_init(&s->client, env->pool, &env->unrouted_limits);
+}
+
+static struct node_link *current_link(struct session *s)
+{
+    return s->current < 0 ? NULL : &s->links[s->current];
+}
+
+void session_deinit(struct session *s)
+{
+    for (int i = 0; i < SESSION_LINKS; i++)
+        node_link_close(&s->links[i]);
+    pending_clear(&s->pending);
+    rtmp_msg_unref(s->command);
+    client_side_deinit(&s->client);
+}
+
+/* ---- endings ---- */
+
+static void note_ended(struct session *s, bool keep_hint, enum session_action action)
+{
+    if (!s->placed)
+        return;
+    s->ended =
+        (struct session_ended){.key = s->key, .epoch = s->claim_epoch, .keep_hint = keep_hint};
+    s->placed = false;
+    s->claim_epoch = 0;
+    s->actions |= action;
+}
+
+/* The node link's queue still leaves, if the node takes it in time; then it closes. An older one
+ * that is still at it gives way, so that there is always a link for the next stream. */
+static void finish_link(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = current_link(s);
+    if (n)
+        node_link_finish(n);
+    if (n && n->state == NODE_CLOSING) {
+        node_link_close(&s->links[!s->current]);
+        s->flush_deadline_ms = now_ms + CLOSING_MS;
+    }
+    s->current = -1;
+}
+
+static void close_flushing_links(struct session *s, bool only_flushed)
+{
+    for (int i = 0; i < SESSION_LINKS; i++) {
+        struct node_link *n = &s->links[i];
+        if (n->state == NODE_CLOSING && (!only_flushed || rtmp_chunk_writer_empty(&n->link.out)))
+            node_link_close(n);
+    }
+}
+
+static void abort_link(struct session *s)
+{
+    struct node_link *n = current_link(s);
+    if (n)
+        node_link_close(n);
+    s->current = -1;
+}
+
+static void session_close(struct session *s, enum close_why why, uint64_t now_ms)
+{
+    if (s->state == SESS_CLOSING)
+        return;
+    s->why = why;
+    /* A node's own verdict on this publisher pins no node for its name */
+    note_ended(s, s->node_started_ms != 0 && why != WHY_NODE_REFUSED, ACT_RELEASE);
+    finish_link(s, now_ms);
+    pending_clear(&s->pending);
+    session_enter(s, SESS_CLOSING, now_ms);
+    s->actions &= ~(unsigned)(ACT_PLACE | ACT_STARTED);
+    s->play_start_ms = 0;
+}
+
+/* Tells the client in the protocol's own words, then closes. */
+static void session_refuse(struct session *s, enum close_why why, const char *code,
+                           const char *text, uint64_t now_ms)
+{
+    if (s->state == SESS_CLOSING)
+        return;
+    s->last_words = client_side_status(&s->client, "error", code, text) == ERR_OK;
+    session_close(s, why, now_ms);
+}
+
+static const char *failed_code(const struct session *s)
+{
+    return s->kind == SESSION_PUBLISH ? "NetStream.Publish.Failed" : "NetStream.Play.Failed";
+}
+
+/* ---- placing ---- */
+
+static void forget_stream(struct session *s)
+{
+    rtmp_msg_unref(s->command);
+    s->command = NULL;
+    pending_clear(&s->pending);
+    s->node[0] = '\0';
+    s->took_over = s->told_start = s->media_seen = false;
+    s->excluded_count = s->tries = 0;
+    s->last_fail = FAIL_NONE;
+    s->refusal[0] = '\0';
+    s->started_ms = s->node_started_ms = s->play_start_ms = s->ghost_until_ms = 0;
+}
+
+/* The publication or play is over, the connection goes on. */
+static void end_stream(struct session *s, uint64_t now_ms)
+{
+    if (s->state != SESS_RELAY && s->state != SESS_PLACE)
+        return;
+    const bool publisher_told = s->kind == SESSION_PUBLISH && s->told_start;
+    note_ended(s, s->node_started_ms != 0, ACT_RELEASE);
+    finish_link(s, now_ms);
+    session_enter(s, SESS_COMMAND, now_ms);
+    s->actions &= ~(unsigned)(ACT_PLACE | ACT_STARTED);
+    s->play_start_ms = 0;
+    if (publisher_told && client_side_status(&s->client, "status", "NetStream.Unpublish.Success",
+                                             "Stop publishing") != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void look_up(struct session *s)
+{
+    s->phase = PHASE_LOOKUP;
+    s->phase_deadline_ms = 0;
+    s->actions |= ACT_PLACE;
+}
+
+static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
+{
+    const int i = s->links[0].state == NODE_OFF ? 0 : 1;
+    node_link_open(&s->links[i], s->env->pool, &s->env->node_limits,
+                   phase == PHASE_CHECK ? NULL : s->command);
+    s->current = i;
+    s->phase = phase;
+    s->phase_deadline_ms = now_ms + s->env->router->dial_timeout_ms;
+    s->play_start_ms = 0;
+    s->media_seen = false;
+}
+
+/* This node is out of the question; the next one. */
+static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms)
+{
+    abort_link(s);
+    s->last_fail = fail;
+    s->ghost_until_ms = 0;
+    s->refusal[0] = '\0'; /* it was that node's */
+    if (s->excluded_count < SESSION_EXCLUDED_MAX)
+        memcpy(s->excluded[s->excluded_count++], s->node, sizeof s->node);
+    s->actions |= ACT_NODE_FAILED;
+    if (s->tries++ >= s->env->router->retries) {
+        session_refuse(s, WHY_NO_NODE, failed_code(s), "no media node could take the stream",
+                       now_ms);
+        return;
+    }
+    look_up(s);
+}
+
+/* The node's own verdict: passed on, and no other node is asked. */
+static void refused_by_node(struct session *s, uint64_t now_ms)
+{
+    char text[STATUS_TEXT_MAX];
+    snprintf(text, sizeof text, "refused by the media node%s%s", s->refusal[0] ? ": " : "",
+             s->refusal);
+    const char *code =
+        s->kind == SESSION_PUBLISH ? "NetStream.Publish.Denied" : "NetStream.Play.Failed";
+    session_refuse(s, WHY_NODE_REFUSED, s->refusal[0] ? s->refusal : code, text, now_ms);
+}
+
+/* Our claim is the only valid one, so whoever publishes this name on the node is a ghost that the
+ * node will find out about. */
+static void retry_ghost(struct session *s, uint64_t now_ms)
+{
+    if (s->ghost_until_ms == 0)
+        s->ghost_until_ms = now_ms + GHOST_FOR_MS;
+    if (now_ms >= s->ghost_until_ms) {
+        give_up_node(s, FAIL_GHOST, now_ms);
+        return;
+    }
+    abort_link(s);
+    s->phase = PHASE_PAUSE;
+    s->phase_deadline_ms = now_ms + GHOST_EVERY_MS;
+}
+
+static void on_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->state != SESS_PLACE || s->phase != PHASE_LOOKUP)
+        return;
+    snprintf(s->node, sizeof s->node, "%s", ev->node);
+    if (ev->epoch != 0) /* without a store this time: the claim for an earlier node is still ours */
+        s->claim_epoch = ev->epoch;
+    s->placed = true;
+    s->placed_by = ev->reason;
+    s->took_over = s->took_over || ev->took_over;
+    if (ev->wait_release) {
+        s->phase = PHASE_WAIT_RELEASE;
+        s->phase_deadline_ms = now_ms + RELEASE_WAIT_MS;
+        return;
+    }
+    dial(s, PHASE_LINK, now_ms);
+}
+
+static void on_unplaced(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->state != SESS_PLACE)
+        return;
+    if (ev->why == WHY_DUPLICATE)
+        session_refuse(s, WHY_DUPLICATE, "NetStream.Publish.BadName",
+                       "the stream is already being published", now_ms);
+    else
+        session_refuse(s, ev->why, failed_code(s), "no media node can take the stream now", now_ms);
+}
+
+/* The list stays: it is needed again if this node fails before it answers. */
+static enum err replay_pending(struct session *s)
+{
+    struct node_link *n = current_link(s);
+    enum err e = ERR_OK;
+    for (uint32_t i = 0; i < s->pending.count && e == ERR_OK; i++)
+        e = node_link_send(n, s->pending.items[i]);
+    return e;
+}
+
+/* tcUrl for a node when the client gave none: MediaMTX and SRS want one. */
+static void default_tc_url(const struct session *s, const char *address, char *buf, size_t cap)
+{
+    const struct view app = s->client.info.app;
+    snprintf(buf, cap, "rtmp://%s/%.*s", address ? address : "localhost", (int)app.len,
+             (const char *)app.p);
+}
+
+static void on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (ev->link != s->current || s->links[ev->link].state != NODE_DIAL)
+        return;
+    char tc_url[HOST_MAX + APP_MAX + 16];
+    default_tc_url(s, ev->node, tc_url, sizeof tc_url);
+    const struct node_hello hello = {
+        .proxy = ev->proxy,
+        .proxy_len = ev->proxy_len,
+        .noise = s->env->noise,
+        .connect = s->client.connect,
+        .connect_len = s->client.connect_len,
+        .tc_url = tc_url,
+        .now_ms = (uint32_t)now_ms,
+    };
+    enum err e = node_link_connected(&s->links[ev->link], &hello);
+    /* A player's SetBufferLength follows its play at once; a publisher's media waits for the node's
+     * answer */
+    if (e == ERR_OK && s->kind == SESSION_PLAY && s->phase == PHASE_LINK)
+        e = replay_pending(s);
+    if (e != ERR_OK)
+        session_close(s, e == ERR_NO_MEMORY ? WHY_LIMIT_MEMORY : WHY_COMMAND_BAD, now_ms);
+}
+
+static void tell_start(struct session *s, uint64_t now_ms)
+{
+    const bool pub = s->kind == SESSION_PUBLISH;
+    if (client_side_status(&s->client, "status",
+                           pub ? "NetStream.Publish.Start" : "NetStream.Play.Start",
+                           pub ? "Start publishing" : "Start live") != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    s->told_start = true;
+}
+
+/* The node has taken the publication or play. */
+static void node_started(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = current_link(s);
+    n->state = NODE_LIVE;
+    s->node_started_ms = now_ms;
+    s->phase_deadline_ms = s->play_start_ms = 0;
+    if (s->started_ms == 0)
+        s->started_ms = now_ms;
+    if (s->kind == SESSION_PUBLISH && replay_pending(s) != ERR_OK) {
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+        return;
+    }
+    pending_clear(&s->pending);
+    if (s->state == SESS_PLACE)
+        session_enter(s, SESS_RELAY, now_ms);
+    s->actions |= ACT_STARTED;
+}
+
+/* ---- what the client says ---- */
+
+static uint64_t fnv1a(uint64_t h, struct view v)
+{
+    for (size_t i = 0; i < v.len; i++)
+        h = (h ^ v.p[i]) * 0x100000001b3u;
+    return h;
+}
+
+static struct view query_of(struct view v)
+{
+    const uint8_t *q = v.len ? memchr(v.p, '?', v.len) : NULL;
+    return q ? (struct view){.p = q, .len = v.len - (size_t)(q - v.p)} : (struct view){0};
+}
+
+/* Same non-zero hash: the same publish arguments, so most likely the same encoder. */
+static uint64_t hash_args(struct view app, struct view name)
+{
+    const struct view a = query_of(app), n = query_of(name);
+    if (a.len + n.len == 0)
+        return 0;
+    return fnv1a(fnv1a(0xcbf29ce484222325u, a), n) | 1u;
+}
+
+/* A second publish or play on the connection ends the first: a new node link. */
+static void begin_stream(struct session *s, const struct client_event *ev, uint64_t now_ms)
+{
+    end_stream(s, now_ms);
+    if (s->state != SESS_COMMAND)
+        return;
+    forget_stream(s);
+    s->kind = ev->kind == CLIENT_PUBLISH ? SESSION_PUBLISH : SESSION_PLAY;
+    s->asked_ms = now_ms;
+    const struct view app = s->client.info.app;
+    const struct amf0_value *arg = &ev->cmd.arg[0];
+    const struct view name = arg->type == AMF0_STRING ? arg->string : (struct view){0};
+    const struct view vhost =
+        s->env->vhost ? stream_key_vhost(s->client.info.tc_url, app, name) : (struct view){0};
+    if (arg->type != AMF0_STRING || name.len >= STREAM_NAME_MAX ||
+        stream_key_make(app, name, vhost, &s->key) != ERR_OK) {
+        session_refuse(s, WHY_NAME_BAD,
+                       s->kind == SESSION_PUBLISH ? "NetStream.Publish.BadName"
+                                                  : "NetStream.Play.Failed",
+                       "not a stream name that can be routed", now_ms);
+        return;
+    }
+    s->args_hash = hash_args(app, name);
+    s->command = rtmp_msg_from_bytes(s->env->pool, RTMP_COMMAND_AMF0, CLIENT_MSID, 0,
+                                     slice_data(&ev->msg->slices[0]), ev->msg->len);
+    if (!s->command) {
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+        return;
+    }
+    session_enter(s, SESS_PLACE, now_ms);
+    look_up(s);
+}
+
+/* Media and commands that belong to the node: sent on, or kept until there is one. */
+static void pass_to_node(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    struct node_link *n = current_link(s);
+    enum err e = ERR_OK;
+    if (s->state == SESS_PLACE) {
+        e = pending_push(&s->pending, m);
+        const bool node_listens = n && (n->state == NODE_HANDSHAKE || n->state == NODE_COMMAND);
+        if (e == ERR_OK && s->kind == SESSION_PLAY && s->phase == PHASE_LINK && node_listens)
+            e = node_link_send(n, m);
+    } else if (s->state == SESS_RELAY && n) {
+        e = node_link_send(n, m);
+    }
+    if (e != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void on_client_event(struct session *s, struct client_event *ev, uint64_t now_ms)
+{
+    switch (ev->kind) {
+    case CLIENT_PUBLISH:
+    case CLIENT_PLAY:
+        begin_stream(s, ev, now_ms);
+        break;
+    case CLIENT_MEDIA:
+        if (s->kind == SESSION_PUBLISH)
+            pass_to_node(s, ev->msg, now_ms);
+        break;
+    case CLIENT_PASS:
+        pass_to_node(s, ev->msg, now_ms);
+        break;
+    case CLIENT_END:
+        end_stream(s, now_ms);
+        break;
+    }
+    rtmp_msg_unref(ev->msg);
+}
+
+static void on_client_bytes(struct session *s, struct slice *in, uint64_t now_ms)
+{
+    s->heard_ms = now_ms;
+    s->pinged_ms = 0;
+    while (s->state != SESS_CLOSING) {
+        struct client_event ev;
+        const enum parse_result r =
+            client_side_next(&s->client, in, s->env->noise, (uint32_t)now_ms, &ev);
+        if (s->state == SESS_HANDSHAKE && s->client.phase == CLIENT_MESSAGES)
+            session_enter(s, SESS_COMMAND, now_ms);
+        if (r == PARSE_BAD) {
+            session_close(s, s->client.why, now_ms);
+            return;
+        }
+        if (r == PARSE_NEED_MORE)
+            break;
+        on_client_event(s, &ev, now_ms);
+    }
+    if (s->state == SESS_COMMAND && s->client.bytes_in - s->unrouted_base > s->env->unrouted_bytes)
+        session_close(s, WHY_UNROUTED_BYTES, now_ms);
+}
+
+/* ---- what the node says ---- */
+
+static void to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint64_t now_ms)
+{
+    if (s->state != SESS_CLOSING &&
+        rtmp_link_send(&s->client.link, m, msid, m->timestamp) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void on_node_alive(struct session *s, uint64_t now_ms)
+{
+    if (s->state != SESS_PLACE)
+        return;
+    if (s->phase == PHASE_CHECK) { /* it closed on us and is well: it meant us */
+        abort_link(s);
+        if (s->took_over)
+            retry_ghost(s, now_ms); /* some nodes close on a name that is still taken */
+        else
+            refused_by_node(s, now_ms);
+        return;
+    }
+    s->phase_deadline_ms = now_ms + s->env->router->answer_timeout_ms;
+    if (s->kind == SESSION_PLAY)
+        s->play_start_ms = now_ms + PLAY_START_MS;
+}
+
+static void on_node_start(struct session *s, struct node_event *ev, uint64_t now_ms)
+{
+    if (!s->told_start)
+        to_client(s, ev->msg, CLIENT_MSID, now_ms);
+    s->told_start = true;
+    if (s->state == SESS_PLACE)
+        node_started(s, now_ms);
+}
+
+static void on_node_refused(struct session *s, struct node_event *ev, uint64_t now_ms)
+{
+    snprintf(s->refusal, sizeof s->refusal, "%.*s",
+             (int)(ev->status.code.len < sizeof s->refusal ? ev->status.code.len
+                                                           : sizeof s->refusal - 1),
+             ev->status.code.len ? (const char *)ev->status.code.p : "");
+    const bool bad_name =
+        s->kind == SESSION_PUBLISH && view_is(ev->status.code, "NetStream.Publish.BadName");
+    if (s->state == SESS_PLACE && bad_name) {
+        retry_ghost(s, now_ms);
+    } else if (s->state == SESS_PLACE) {
+        refused_by_node(s, now_ms);
+    } else if (s->state == SESS_RELAY) {
+        to_client(s, ev->msg, CLIENT_MSID, now_ms);
+        if (bad_name) { /* nginx-rtmp stays open and swallows the media */
+            s->last_words = true;
+            session_close(s, WHY_NODE_REFUSED, now_ms);
+        }
+    }
+}
+
+static void on_node_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    if (s->kind != SESSION_PLAY)
+        return;
+    if (m->type != RTMP_DATA_AMF0) {
+        if (!s->told_start)
+            tell_start(s, now_ms);
+        if (s->state == SESS_PLACE)
+            node_started(s, now_ms);
+        s->media_seen = true;
+    }
+    to_client(s, m, CLIENT_MSID, now_ms);
+}
+
+static void on_node_event(struct session *s, struct node_event *ev, uint64_t now_ms)
+{
+    switch (ev->kind) {
+    case NODE_EV_ALIVE:
+        on_node_alive(s, now_ms);
+        break;
+    case NODE_EV_STARTED:
+        on_node_start(s, ev, now_ms);
+        break;
+    case NODE_EV_REFUSED:
+        on_node_refused(s, ev, now_ms);
+        break;
+    case NODE_EV_STATUS:
+        to_client(s, ev->msg, CLIENT_MSID, now_ms);
+        break;
+    case NODE_EV_MEDIA:
+        on_node_media(s, ev->msg, now_ms);
+        break;
+    case NODE_EV_USER:
+        if (s->kind == SESSION_PLAY)
+            to_client(s, ev->msg, 0, now_ms);
+        break;
+    }
+    rtmp_msg_unref(ev->msg);
+}
+
+/* What we sent was RTMP, so bytes that are not speak against the node. */
+static void on_node_bad(struct session *s, const struct node_link *n, uint64_t now_ms)
+{
+    if (n->no_memory)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    else if (s->state == SESS_PLACE)
+        give_up_node(s, FAIL_BAD, now_ms);
+    else
+        session_close(s, WHY_NODE_BAD, now_ms);
+}
+
+static bool link_speaks(const struct session *s, int link, uint32_t generation)
+{
+    const struct node_link *n = &s->links[link];
+    return link == s->current && n->generation == generation && s->state != SESS_CLOSING &&
+           (n->state == NODE_HANDSHAKE || n->state == NODE_COMMAND || n->state == NODE_LIVE);
+}
+
+static void on_node_bytes(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct node_link *n = &s->links[ev->link];
+    const uint32_t generation = n->generation;
+    while (link_speaks(s, ev->link, generation)) {
+        struct node_event out;
+        const enum parse_result r = node_link_next(n, ev->bytes, &out);
+        if (r == PARSE_NEED_MORE)
+            return;
+        if (r == PARSE_BAD) {
+            on_node_bad(s, n, now_ms);
+            return;
+        }
+        on_node_event(s, &out, now_ms);
+    }
+}
+
+static void on_node_failed(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (ev->link == s->current && s->state == SESS_PLACE)
+        give_up_node(s, s->phase == PHASE_CHECK ? FAIL_DIED : FAIL_DIAL, now_ms);
+    else
+        node_link_close(&s->links[ev->link]);
+}
+
+static void on_node_ended(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct node_link *n = &s->links[ev->link];
+    if (ev->link != s->current) {
+        node_link_close(n);
+        return;
+    }
+    const bool answered = n->state == NODE_COMMAND;
+    abort_link(s);
+    if (s->state == SESS_PLACE && s->phase == PHASE_LINK && answered)
+        dial(s, PHASE_CHECK, now_ms);
+    else if (s->state == SESS_PLACE)
+        give_up_node(s, FAIL_DIED, now_ms);
+    else if (s->state == SESS_RELAY && now_ms - s->node_started_ms < REFUSED_WITHIN_MS)
+        refused_by_node(s, now_ms);
+    else
+        session_close(s, WHY_NODE_LOST, now_ms);
+}
+
+/* ---- what the cluster says ---- */
+
+/* A player whose stream is live on another node: nothing more will come from this one. */
+static void on_stream_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->kind != SESSION_PLAY || (s->state != SESS_RELAY && s->state != SESS_PLACE) ||
+        strcmp(s->node, ev->node) == 0)
+        return;
+    abort_link(s);
+    s->excluded_count = s->tries = 0;
+    session_enter(s, SESS_PLACE, now_ms);
+    look_up(s);
+}
+
+static void on_taken_over(struct session *s, uint64_t now_ms)
+{
+    if (s->kind != SESSION_PUBLISH || (s->state != SESS_RELAY && s->state != SESS_PLACE))
+        return;
+    abort_link(s);
+    note_ended(s, false, ACT_HANDED_OVER);
+    session_refuse(s, WHY_TAKEN_OVER, "NetStream.Publish.BadName",
+                   "the stream is published by another connection now", now_ms);
+}
+
+/* ---- time ---- */
+
+static void on_state_deadline(struct session *s, uint64_t now_ms)
+{
+    switch (s->state) {
+    case SESS_HANDSHAKE:
+        session_close(s, WHY_HANDSHAKE_TIMEOUT, now_ms);
+        break;
+    case SESS_COMMAND:
+        session_close(s, WHY_IDLE_TIMEOUT, now_ms);
+        break;
+    case SESS_PLACE:
+        session_refuse(s, WHY_NO_NODE, failed_code(s), "no media node answered in time", now_ms);
+        break;
+    case SESS_RELAY:
+        break;
+    case SESS_CLOSING:
+        s->actions |= ACT_FREE;
+        break;
+    }
+}
+
+static void on_phase_deadline(struct session *s, uint64_t now_ms)
+{
+    const struct node_link *n = current_link(s);
+    switch (s->phase) {
+    case PHASE_LOOKUP:
+        break;
+    case PHASE_WAIT_RELEASE:
+    case PHASE_PAUSE:
+        dial(s, PHASE_LINK, now_ms);
+        break;
+    case PHASE_LINK:
+        give_up_node(s, n && n->state == NODE_COMMAND ? FAIL_ANSWER_TIMEOUT : FAIL_DIAL_TIMEOUT,
+                     now_ms);
+        break;
+    case PHASE_CHECK:
+        give_up_node(s, FAIL_DIED, now_ms);
+        break;
+    }
+}
+
+/* With play_restart a node sends no Play.Start until somebody publishes: the client gets ours,
+ * unless it has had one from another node, and waits. */
+static void on_play_start_due(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = current_link(s);
+    s->play_start_ms = 0;
+    if (s->state != SESS_PLACE || !n || n->state != NODE_COMMAND)
+        return;
+    if (!n->connected) {
+        s->play_start_ms = now_ms + PLAY_START_MS / 10;
+        return;
+    }
+    if (!s->told_start)
+        tell_start(s, now_ms);
+    if (s->state == SESS_PLACE)
+        node_started(s, now_ms);
+}
+
+/* While a queue is full the stall deadline watches instead: we do not read the publisher then, and
+ * the player has our ping behind all that waits for it. */
+static uint64_t ping_due(const struct session *s)
+{
+    if (s->state != SESS_RELAY || s->client_paused || s->node_paused)
+        return UINT64_MAX;
+    return s->pinged_ms ? s->heard_ms + s->env->router->ping_timeout_ms
+                        : s->heard_ms + s->env->router->ping_interval_ms;
+}
+
+static void on_ping_due(struct session *s, uint64_t now_ms)
+{
+    if (s->pinged_ms) {
+        session_close(s, WHY_CLIENT_SILENT, now_ms);
+        return;
+    }
+    s->pinged_ms = now_ms;
+    if (rtmp_link_send_user(&s->client.link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static bool due(uint64_t at_ms, uint64_t now_ms)
+{
+    return at_ms != 0 && now_ms >= at_ms;
+}
+
+static void on_tick(struct session *s, uint64_t now_ms)
+{
+    if (due(s->flush_deadline_ms, now_ms)) {
+        s->flush_deadline_ms = 0;
+        close_flushing_links(s, false);
+    }
+    if (due(s->state_deadline_ms, now_ms)) {
+        on_state_deadline(s, now_ms);
+        return;
+    }
+    if (due(s->phase_deadline_ms, now_ms)) {
+        s->phase_deadline_ms = 0;
+        on_phase_deadline(s, now_ms);
+    }
+    if (due(s->play_start_ms, now_ms))
+        on_play_start_due(s, now_ms);
+    if (due(s->stall_deadline_ms, now_ms) && s->state == SESS_RELAY)
+        session_close(s, s->kind == SESSION_PLAY ? WHY_STALLED : WHY_NODE_STALLED, now_ms);
+    if (ping_due(s) <= now_ms)
+        on_ping_due(s, now_ms);
+}
+
+uint64_t session_deadline(const struct session *s)
+{
+    const uint64_t all[] = {s->state_deadline_ms, s->phase_deadline_ms, s->play_start_ms,
+                            s->stall_deadline_ms, s->flush_deadline_ms};
+    uint64_t first = ping_due(s);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i] != 0 && all[i] < first)
+            first = all[i];
+    return first;
+}
+
+/* ---- back-pressure ---- */
+
+/* Full at relay.buffer, free again at half of it. Whoever takes an eighth of the buffer within
+ * relay.stall_timeout is slow, not stalled. */
+static void watch_queue(struct session *s, bool *paused, uint64_t queued, uint64_t now_ms)
+{
+    const uint64_t high = s->env->relay->buffer_bytes;
+    if (!*paused && queued < high)
+        return;
+    if (*paused && queued <= high / 2) {
+        *paused = false;
+        s->stall_deadline_ms = 0;
+        s->heard_ms = now_ms;
+        return;
+    }
+    if (!*paused || queued + high / 8 <= s->stall_mark) {
+        s->stall_mark = queued;
+        s->stall_deadline_ms = now_ms + s->env->relay->stall_timeout_ms;
+    }
+    *paused = true;
+}
+
+static void update_pressure(struct session *s, uint64_t now_ms)
+{
+    const struct node_link *n = current_link(s);
+    if (s->state != SESS_RELAY || !n)
+        return;
+    if (s->kind == SESSION_PUBLISH)
+        watch_queue(s, &s->client_paused, n->link.out.queued_bytes, now_ms);
+    else
+        watch_queue(s, &s->node_paused, s->client.link.out.queued_bytes, now_ms);
+}
+
+bool session_reads_client(const struct session *s)
+{
+    /* Answers it does not read (pings, acknowledgements) are bounded too */
+    if (s->client_gone || s->client.link.out.queued_bytes >= 2 * s->env->relay->buffer_bytes)
+        return false;
+    switch (s->state) {
+    case SESS_HANDSHAKE:
+    case SESS_COMMAND:
+    case SESS_CLOSING:
+        return true;
+    case SESS_PLACE:
+        return s->pending.bytes < s->env->relay->buffer_bytes;
+    case SESS_RELAY:
+        return !s->client_paused;
+    }
+    return true;
+}
+
+bool session_reads_node(const struct session *s, int link)
+{
+    return link != s->current || !s->node_paused;
+}
+
+/* ---- the machine ---- */
+
+static void advance_closing(struct session *s, uint64_t now_ms)
+{
+    const bool client_done = s->client_gone || rtmp_chunk_writer_empty(&s->client.link.out);
+    if (!client_done || s->links[0].state != NODE_OFF || s->links[1].state != NODE_OFF)
+        return;
+    if (s->client_gone || !s->last_words) {
+        s->actions |= ACT_FREE;
+    } else {
+        s->last_words =
+            false; /* hear the client out for a moment, or a reset would take our words back */
+        s->actions |= ACT_SHUTDOWN;
+        s->state_deadline_ms = now_ms + LINGER_MS;
+        s->lingering = true;
+    }
+}
+
+static void on_client_ended(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    s->client_gone = true;
+    if (s->lingering)
+        s->actions |= ACT_FREE;
+    else
+        session_close(s, ev->why, now_ms);
+}
+
+unsigned session_step(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    s->actions = 0;
+    switch (ev->kind) {
+    case SE_CLIENT_BYTES:
+        on_client_bytes(s, ev->bytes, now_ms);
+        break;
+    case SE_CLIENT_ENDED:
+        on_client_ended(s, ev, now_ms);
+        break;
+    case SE_PLACED:
+        on_placed(s, ev, now_ms);
+        break;
+    case SE_UNPLACED:
+        on_unplaced(s, ev, now_ms);
+        break;
+    case SE_RELEASED:
+        if (s->state == SESS_PLACE && s->phase == PHASE_WAIT_RELEASE)
+            dial(s, PHASE_LINK, now_ms);
+        break;
+    case SE_NODE_CONNECTED:
+        on_node_connected(s, ev, now_ms);
+        break;
+    case SE_NODE_FAILED:
+        on_node_failed(s, ev, now_ms);
+        break;
+    case SE_NODE_BYTES:
+        on_node_bytes(s, ev, now_ms);
+        break;
+    case SE_NODE_ENDED:
+        on_node_ended(s, ev, now_ms);
+        break;
+    case SE_STREAM_MOVED:
+        on_stream_moved(s, ev, now_ms);
+        break;
+    case SE_TAKEN_OVER:
+        on_taken_over(s, now_ms);
+        break;
+    case SE_FLUSHED:
+        close_flushing_links(s, true);
+        break;
+    case SE_CLOSE:
+        session_close(s, ev->why, now_ms);
+        break;
+    case SE_TICK:
+        on_tick(s, now_ms);
+        break;
+    }
+    update_pressure(s, now_ms);
+    if (s->state == SESS_CLOSING && !s->lingering)
+        advance_closing(s, now_ms);
+    return s->actions;
+}

@@ -1,0 +1,178 @@
+/* router/session.h - one client connection, publisher or player, from its first byte to its last:
+ * the machine of DESIGN 6.1. handshake -> command -> place -> relay -> closing, and back to command
+ * when a publication or play ends. Pure: session_step() takes one event and a clock and returns
+ * actions; router/session_io.c performs them. Bytes to send wait in client.link.out and
+ * links[i].link.out; which sockets should exist is read from links[i].state. Owner:  session_io;
+ * init/deinit.   Thread: the process's only thread.   Tests: tests/unit/router/test_session.c,
+ * tests/replay */
+#ifndef WEIR_ROUTER_SESSION_H
+#define WEIR_ROUTER_SESSION_H
+
+#include "cluster/close_why.h"
+#include "cluster/placement.h"
+#include "cluster/store.h"
+#include "router/client_side.h"
+#include "router/node_link.h"
+#include "router/pending.h"
+
+enum session_state {
+    SESS_HANDSHAKE = 0, /* C0 C1 C2 expected (section 5.2) */
+    SESS_COMMAND,       /* connect .. publish or play (section 7.2) */
+    SESS_PLACE,         /* owner being found, node side connecting and replaying */
+    SESS_RELAY,         /* messages flow */
+    SESS_CLOSING,       /* flush, then close; no new reads */
+};
+enum { SESS_STATE_COUNT = SESS_CLOSING + 1 };
+const char *session_state_name(enum session_state s);
+
+/* Inside SESS_PLACE */
+enum place_phase {
+    PHASE_LOOKUP = 0,   /* the answer to ACT_PLACE is awaited */
+    PHASE_WAIT_RELEASE, /* the publisher we take over from is closing its node link */
+    PHASE_LINK,         /* dial .. the node's answer */
+    PHASE_CHECK,        /* the node closed on us: does it answer a dial? */
+    PHASE_PAUSE,        /* before asking the same node again (ghost publisher) */
+};
+
+/* Why a node was given up before the client was told anything. */
+enum node_fail {
+    FAIL_NONE = 0,
+    FAIL_DIAL,           /* refused, unreachable */
+    FAIL_DIAL_TIMEOUT,   /* no TCP connection, or no handshake, in router.dial_timeout */
+    FAIL_ANSWER_TIMEOUT, /* no answer to publish or play in router.answer_timeout */
+    FAIL_DIED,           /* closed, and does not answer a dial */
+    FAIL_GHOST,          /* keeps saying BadName although no other claim is valid */
+    FAIL_BAD,            /* not RTMP */
+};
+enum { NODE_FAIL_COUNT = FAIL_BAD + 1 };
+const char *node_fail_name(enum node_fail f);
+
+/* What all sessions of a worker share; changed by a reload between steps only. */
+struct session_env {
+    struct rtmp_pool *pool;
+    const struct config_router *router;
+    const struct config_relay *relay;
+    struct rtmp_chunk_limits unrouted_limits; /* before publish or play */
+    struct rtmp_chunk_limits client_limits;
+    struct rtmp_chunk_limits node_limits;
+    uint32_t unrouted_bytes;
+    bool vhost;
+    uint8_t noise[RTMP_HANDSHAKE_BYTES];
+};
+
+enum session_event_kind {
+    SE_CLIENT_BYTES,   /* bytes */
+    SE_CLIENT_ENDED,   /* why: WHY_CLIENT_CLOSED or WHY_CLIENT_RESET */
+    SE_PLACED,         /* answer to ACT_PLACE: node, epoch, wait_release, took_over */
+    SE_UNPLACED,       /* answer to ACT_PLACE: why (WHY_NO_NODE, WHY_DUPLICATE) */
+    SE_RELEASED,       /* the publisher we take over from has closed its node link */
+    SE_NODE_CONNECTED, /* link, proxy */
+    SE_NODE_FAILED,    /* link: could not connect */
+    SE_NODE_BYTES,     /* link, bytes */
+    SE_NODE_ENDED,     /* link: end of file or reset */
+    SE_STREAM_MOVED,   /* our stream is live on another node now */
+    SE_TAKEN_OVER,     /* another publisher has our claim */
+    SE_FLUSHED,        /* something queued has left */
+    SE_CLOSE,          /* why: from outside (shutdown, limits) */
+    SE_TICK,           /* a deadline has come */
+};
+
+struct session_event {
+    enum session_event_kind kind;
+    struct slice *bytes; /* consumed from */
+    enum close_why why;
+    int link;         /* index into links */
+    const char *node; /* SE_PLACED: id. SE_NODE_CONNECTED: its address, for a client without tcUrl.
+                         SE_STREAM_MOVED: id */
+    uint64_t epoch;
+    bool wait_release, took_over;
+    enum place_reason reason;
+    const uint8_t *proxy;
+    size_t proxy_len;
+    bool reset; /* SE_NODE_ENDED */
+};
+
+/* In the order they are performed. */
+enum session_action {
+    ACT_NODE_FAILED = 1 << 0, /* the last of excluded was given up because of last_fail: say so */
+    ACT_HANDED_OVER = 1 << 1, /* our node link is closed: tell the publisher that took over (ended) */
+    ACT_RELEASE = 1 << 2,     /* give up the claim and the session's record (ended) */
+    ACT_PLACE = 1 << 3,       /* find a node; answer by SE_PLACED or SE_UNPLACED */
+    ACT_STARTED = 1 << 4,     /* the node has answered: log it */
+    ACT_SHUTDOWN = 1 << 5,    /* all has left: send no more, but hear the client out: it must read it */
+    ACT_FREE = 1 << 6,        /* close the sockets and free */
+};
+
+/* The publication or play that ACT_HANDED_OVER and ACT_RELEASE speak of: the session may be on its
+ * next one already. */
+struct session_ended {
+    struct stream_key key;
+    uint64_t epoch; /* 0: no claim of ours */
+    bool keep_hint; /* it was live: hold its node for the publisher's return */
+};
+
+enum { SESSION_LINKS = 2, SESSION_EXCLUDED_MAX = 17 };
+
+struct session {
+    const struct session_env *env;
+    uint64_t id;
+    enum session_state state;
+    enum place_phase phase;
+    enum session_kind kind;
+    enum close_why why;
+
+    struct client_side client;
+    struct node_link links[SESSION_LINKS];
+    int current; /* the link in use, or -1; the other one, if not off, is being flushed */
+
+    /* the publication or play */
+    struct stream_key key;
+    struct rtmp_msg *command; /* publish or play as sent, in memory of its own */
+    uint64_t args_hash;       /* of the query strings; 0: none */
+    char node[NODE_ID_MAX];
+    enum place_reason placed_by;
+    uint64_t claim_epoch; /* of our claim; 0: none */
+    bool placed;          /* it has a node, and records in the store, that are to be given up */
+    struct session_ended ended;
+    bool took_over;
+    char excluded[SESSION_EXCLUDED_MAX][NODE_ID_MAX];
+    uint32_t excluded_count;
+    uint32_t tries;
+    enum node_fail last_fail;
+    char refusal[96];       /* the node's status code */
+    struct pending pending; /* what the client sent before the node was ready */
+    bool told_start;        /* the client has its Publish.Start or Play.Start */
+    bool media_seen;        /* the player has had media from the present node */
+
+    /* flow */
+    bool client_paused, node_paused;
+    uint64_t stall_mark; /* bytes queued when the stall deadline was set */
+    bool client_gone;
+    bool last_words; /* an error status is on its way to the client */
+    bool lingering;  /* our side is shut down; waiting for the client to close */
+
+    /* time, monotonic ms; 0: none */
+    uint64_t created_ms, asked_ms, started_ms, node_started_ms;
+    uint64_t state_deadline_ms, phase_deadline_ms, play_start_ms, ghost_until_ms, stall_deadline_ms;
+    uint64_t flush_deadline_ms; /* for node links that are not current */
+    uint64_t heard_ms, pinged_ms;
+
+    uint64_t unrouted_base; /* client.bytes_in when routing began anew */
+    uint64_t bytes_out;     /* to the client; session_io counts */
+    unsigned actions;       /* collected during a step */
+};
+
+void session_init(struct session *s, const struct session_env *env, uint64_t id, uint64_t now_ms);
+void session_deinit(struct session *s);
+
+/* One event; returns actions. After ACT_FREE nothing but session_deinit() may follow. */
+MUST_CHECK unsigned session_step(struct session *s, const struct session_event *ev,
+                                 uint64_t now_ms);
+
+/* Back-pressure: whether to read now. */
+bool session_reads_client(const struct session *s);
+bool session_reads_node(const struct session *s, int link);
+/* When the next SE_TICK is due. Never 0. */
+uint64_t session_deadline(const struct session *s);
+
+#endif

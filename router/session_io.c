@@ -1,0 +1,701 @@
+#define _GNU_SOURCE
+#include "router/session_io.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock_io.h"
+#include "router/place_io.h"
+#include "rtmp/proxy_header.h"
+
+enum {
+    MIN_ROOM = 4096,    /* less than this left in a block: take another */
+    READS_PER_WAKE = 4, /* one busy session does not starve the others */
+    WRITE_BATCH_BYTES = 256 * 1024,
+    FLUSHES_PER_RUN = 8,
+};
+
+/* ---- small things ---- */
+
+static void set_option(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value,
+                     sizeof value); /* an option that fails costs speed only */
+}
+
+/* Linux falls back to delayed acks by itself; during set-up each would cost the peer 40 ms. */
+static void quick_ack(const struct session_conn *c, int fd)
+{
+    if (c->s.state != SESS_RELAY)
+        set_option(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+}
+
+static void address_bytes(const struct sockaddr_storage *ss, uint8_t out[16])
+{
+    memset(out, 0, 16);
+    if (ss->ss_family == AF_INET6) {
+        memcpy(out, &((const struct sockaddr_in6 *)ss)->sin6_addr, 16);
+    } else if (ss->ss_family == AF_INET) {
+        out[10] = out[11] = 0xff;
+        memcpy(out + 12, &((const struct sockaddr_in *)ss)->sin_addr, 4);
+    }
+}
+
+static void address_text(const struct sockaddr_storage *ss, char out[ADDRESS_TEXT_MAX])
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    out[0] = '\0';
+    if (ss->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)ss;
+        if (IN6_IS_ADDR_V4MAPPED(&a->sin6_addr)) {
+            inet_ntop(AF_INET, (const uint8_t *)&a->sin6_addr + 12, host, sizeof host);
+            snprintf(out, ADDRESS_TEXT_MAX, "%s:%u", host, ntohs(a->sin6_port));
+        } else {
+            inet_ntop(AF_INET6, &a->sin6_addr, host, sizeof host);
+            snprintf(out, ADDRESS_TEXT_MAX, "[%s]:%u", host, ntohs(a->sin6_port));
+        }
+    } else if (ss->ss_family == AF_INET) {
+        const struct sockaddr_in *a = (const struct sockaddr_in *)ss;
+        inet_ntop(AF_INET, &a->sin_addr, host, sizeof host);
+        snprintf(out, ADDRESS_TEXT_MAX, "%s:%u", host, ntohs(a->sin_port));
+    }
+}
+
+/* A block nobody refers to goes back, so that idle sessions hold none. */
+static void give_back(struct worker *w, struct block **in)
+{
+    struct block *b = *in;
+    if (!b || b->refs > 1)
+        return;
+    *in = NULL;
+    b->used = 0;
+    if (!w->spare && b->cap == BLOCK_BYTES)
+        w->spare = b;
+    else
+        block_unref(b);
+}
+
+/* Bytes read into *in; 0: end; -1: errno. */
+static ssize_t read_some(struct worker *w, int fd, struct block **in, struct slice *out)
+{
+    if (*in && (*in)->cap - (*in)->used < MIN_ROOM) {
+        block_unref(*in);
+        *in = NULL;
+    }
+    if (!*in) {
+        *in = w->spare ? w->spare : block_create(&w->blocks, BLOCK_BYTES);
+        w->spare = NULL;
+        if (!*in) {
+            errno = ENOMEM;
+            return -1;
+        }
+    }
+    struct block *b = *in;
+    const ssize_t n = read(fd, b->data + b->used, b->cap - b->used);
+    if (n > 0) {
+        *out = (struct slice){.block = b, .off = b->used, .len = (uint32_t)n};
+        b->used += (uint32_t)n;
+    }
+    return n;
+}
+
+/* ---- the end ---- */
+
+static void close_node_socket(struct session_conn *c, struct node_socket *n)
+{
+    if (n->fd < 0)
+        return;
+    ev_io_stop(c->w->loop, &n->rd);
+    ev_io_stop(c->w->loop, &n->wr);
+    close(n->fd);
+    n->fd = -1;
+    if (n->in)
+        block_unref(n->in);
+    n->in = NULL;
+}
+
+static void log_closed(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    struct worker *w = c->w;
+    if (s->why == WHY_PROXY_LOCAL)
+        return;
+    char stream[STREAM_KEY_MAX];
+    const uint64_t now = clock_mono_ms();
+    const bool asked = s->asked_ms != 0;
+    uint32_t largest = 0;
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (s->links[i].largest_sent > largest)
+            largest = s->links[i].largest_sent;
+    char detail[96] = "";
+    if (s->why == WHY_NODE_LOST && largest > 1 << 20) /* nginx-rtmp's max_message */
+        snprintf(
+            detail, sizeof detail,
+            "the largest message sent to the node was %u bytes; nodes close beyond their own limit",
+            largest);
+    else if (s->why == WHY_CHUNK_BAD)
+        snprintf(detail, sizeof detail, "%s", rtmp_chunk_why_name(s->client.link.in.why));
+    else if (s->why == WHY_NO_NODE && s->last_fail != FAIL_NONE)
+        snprintf(detail, sizeof detail, "last node: %s", node_fail_name(s->last_fail));
+    const struct view flash = s->client.info.flash_ver;
+    LOG(&w->log, LOG_INFO, EV_SESSION_CLOSED, log_u64(K_SID, s->id),
+        log_text(K_WHY, close_why_name(s->why)), log_text(K_CLIENT, c->client),
+        log_text(K_KIND, !asked                       ? ""
+                         : s->kind == SESSION_PUBLISH ? "publish"
+                                                      : "play"),
+        log_text_n(K_APP, s->client.info.app.p, s->client.info.app.len),
+        log_text(K_STREAM, s->key.len ? worker_stream_text(w, &s->key, stream) : ""),
+        log_text(K_NODE, s->node), log_text(K_CODE, s->refusal), log_u64(K_TRIES, s->tries),
+        log_u64(K_BYTES_IN, s->client.bytes_in), log_u64(K_BYTES_OUT, s->bytes_out),
+        log_u64(K_SETUP_MS, s->started_ms ? s->started_ms - s->asked_ms : 0),
+        log_u64(K_DURATION_MS, now - s->created_ms), log_text_n(K_FLASH_VER, flash.p, flash.len),
+        log_text(K_DETAIL, detail));
+}
+
+/* Closes what the system holds at once; the memory goes at the end of the loop turn. */
+static void finish(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    if (c->dead)
+        return;
+    c->dead = true;
+    log_closed(c);
+    ev_io_stop(w->loop, &c->rd);
+    ev_io_stop(w->loop, &c->wr);
+    ev_timer_stop(w->loop, &c->timer);
+    close(c->fd);
+    for (int i = 0; i < SESSION_LINKS; i++)
+        close_node_socket(c, &c->nodes[i]);
+    stream_index_remove(&w->streams, &c->member);
+    admission_leave(&w->admission, c->identified ? c->addr : NULL);
+    if (w->refresh_at == c)
+        w->refresh_at = c->next;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        w->conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    w->conn_count--;
+    w->process.bytes_in += c->s.client.bytes_in;
+    w->process.bytes_out += c->s.bytes_out;
+    w->process.closed[c->s.why]++;
+    c->next = w->dead;
+    w->dead = c;
+}
+
+void session_free_dead(struct worker *w)
+{
+    struct session_conn **at = &w->dead;
+    while (*at) {
+        struct session_conn *c = *at;
+        if (c->place_waiting > 0) {
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        if (c->in)
+            block_unref(c->in);
+        session_deinit(&c->s);
+        free(c);
+    }
+}
+
+/* ---- writing ---- */
+
+/* 1: all gone, 0: the socket is full, -1: the peer is gone. */
+static int write_out(int fd, struct rtmp_chunk_writer *out, uint64_t *sent)
+{
+    for (int i = 0; i < FLUSHES_PER_RUN; i++) {
+        struct iovec iov[IOV_BATCH];
+        const size_t n = rtmp_chunk_writer_iov(out, iov, IOV_BATCH, WRITE_BATCH_BYTES);
+        if (n == 0)
+            return 1;
+        const struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+        const ssize_t done = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (done < 0)
+            return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -1;
+        rtmp_chunk_writer_advance(out, (size_t)done);
+        *sent += (uint64_t)done;
+    }
+    return rtmp_chunk_writer_empty(out) ? 1 : 0;
+}
+
+static void watch(struct worker *w, ev_io *watcher, bool wanted)
+{
+    if (wanted && !ev_is_active(watcher))
+        ev_io_start(w->loop, watcher);
+    else if (!wanted && ev_is_active(watcher))
+        ev_io_stop(w->loop, watcher);
+}
+
+static unsigned step(struct session_conn *c, const struct session_event *ev)
+{
+    return session_step(&c->s, ev, clock_mono_ms());
+}
+
+/* True if something left that the session waits to hear of. */
+static bool flush_client(struct session_conn *c)
+{
+    struct rtmp_chunk_writer *out = &c->s.client.link.out;
+    if (c->s.client_gone || rtmp_chunk_writer_empty(out)) {
+        watch(c->w, &c->wr, false);
+        return false;
+    }
+    uint64_t sent = 0;
+    const int r = write_out(c->fd, out, &sent);
+    c->s.bytes_out += sent;
+    watch(c->w, &c->wr, r == 0);
+    if (r < 0) {
+        c->todo |=
+            step(c, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_RESET});
+        return true;
+    }
+    return sent > 0 && (c->s.state == SESS_CLOSING || c->s.node_paused || c->s.client_paused);
+}
+
+static bool flush_node(struct session_conn *c, int i)
+{
+    struct node_link *l = &c->s.links[i];
+    struct node_socket *n = &c->nodes[i];
+    if (n->fd < 0 || n->connecting || l->state == NODE_OFF || n->generation != l->generation)
+        return false;
+    if (rtmp_chunk_writer_empty(&l->link.out)) {
+        watch(c->w, &n->wr, false);
+        return l->state == NODE_CLOSING;
+    }
+    uint64_t sent = 0;
+    const int r = write_out(n->fd, &l->link.out, &sent);
+    watch(c->w, &n->wr, r == 0);
+    if (r < 0) {
+        c->todo |=
+            step(c, &(struct session_event){.kind = SE_NODE_ENDED, .link = i, .reset = true});
+        return true;
+    }
+    return sent > 0 && (l->state == NODE_CLOSING || c->s.client_paused);
+}
+
+/* ---- the node's socket ---- */
+
+static void node_ready(struct ev_loop *loop, ev_io *watcher, int events);
+
+static bool dial_failed(struct session_conn *c, int i)
+{
+    close_node_socket(c, &c->nodes[i]);
+    c->todo |= step(c, &(struct session_event){.kind = SE_NODE_FAILED, .link = i});
+    return true;
+}
+
+static bool dial(struct session_conn *c, int i)
+{
+    struct node_socket *n = &c->nodes[i];
+    const struct node *node = node_table_get(c->w->nodes, c->s.node);
+    n->generation = c->s.links[i].generation;
+    c->dialled_us = clock_mono_us();
+    c->alive_us = 0;
+    if (!node || node->addr.ss_family == 0)
+        return dial_failed(c, i);
+    const struct sockaddr *addr = (const struct sockaddr *)&node->addr;
+    const socklen_t len =
+        addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    n->fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (n->fd < 0)
+        return dial_failed(c, i);
+    set_option(n->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    ev_io_init(&n->rd, node_ready, n->fd, EV_READ);
+    ev_io_init(&n->wr, node_ready, n->fd, EV_WRITE);
+    n->rd.data = n->wr.data = c;
+    if (connect(n->fd, addr, len) < 0 && errno != EINPROGRESS)
+        return dial_failed(c, i);
+    n->connecting = true;
+    ev_io_start(c->w->loop, &n->wr);
+    return false;
+}
+
+static void on_connected(struct session_conn *c, int i)
+{
+    struct node_socket *n = &c->nodes[i];
+    int error = 0;
+    socklen_t len = sizeof error;
+    n->connecting = false;
+    ev_io_stop(c->w->loop, &n->wr);
+    if (getsockopt(n->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error != 0) {
+        dial_failed(c, i);
+        return;
+    }
+    set_option(n->fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+    const struct node *node = node_table_get(c->w->nodes, c->s.node);
+    uint8_t proxy[PROXY_V1_MAX + 1 > 256 ? PROXY_V1_MAX + 1 : 256];
+    size_t proxy_len = 0;
+    if (node && node->conf.send_proxy != SEND_PROXY_OFF)
+        proxy_len = proxy_header_write(node->conf.send_proxy == SEND_PROXY_V1 ? 1 : 2,
+                                       (const struct sockaddr *)&c->peer,
+                                       (const struct sockaddr *)&c->local, proxy, sizeof proxy);
+    c->todo |= step(c, &(struct session_event){.kind = SE_NODE_CONNECTED,
+                                               .link = i,
+                                               .node = node ? node->conf.rtmp : NULL,
+                                               .proxy = proxy,
+                                               .proxy_len = proxy_len});
+    ev_io_start(c->w->loop, &n->rd);
+}
+
+/* Makes the sockets what the links say. True if that was news for the session. */
+static bool sync_links(struct session_conn *c)
+{
+    bool news = false;
+    for (int i = 0; i < SESSION_LINKS; i++) {
+        const struct node_link *l = &c->s.links[i];
+        struct node_socket *n = &c->nodes[i];
+        if (n->fd >= 0 && (l->state == NODE_OFF || n->generation != l->generation))
+            close_node_socket(c, n);
+        if (l->state == NODE_DIAL && n->fd < 0)
+            news = dial(c, i) || news;
+    }
+    return news;
+}
+
+/* ---- the session's turn ---- */
+
+static void count_setup(struct session_conn *c)
+{
+    struct process_record *p = &c->w->process;
+    const uint64_t now = clock_mono_us();
+    const uint64_t alive =
+        c->alive_us ? c->alive_us : now; /* its first answer came with the last */
+    p->placed++;
+    process_histogram_add(&p->setup[SETUP_DIAL], alive - c->dialled_us);
+    process_histogram_add(&p->setup[SETUP_ANSWER], now - alive);
+    process_histogram_add(&p->setup[SETUP_TOTAL], now - c->asked_us);
+    c->asked_us = 0; /* a second publication on the connection is measured anew */
+}
+
+static void log_placed(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    char stream[STREAM_KEY_MAX];
+    count_setup(c);
+    LOG(&c->w->log, LOG_INFO, EV_STREAM_PLACED, log_u64(K_SID, s->id),
+        log_text(K_CLIENT, c->client),
+        log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
+        log_text_n(K_APP, s->client.info.app.p, s->client.info.app.len),
+        log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
+        log_text(K_REASON, place_reason_name(s->placed_by)), log_u64(K_TRIES, s->tries),
+        log_u64(K_MS, s->node_started_ms - s->asked_ms));
+}
+
+static void perform(struct session_conn *c, unsigned action)
+{
+    switch (action) {
+    case ACT_NODE_FAILED:
+        place_node_failed(c);
+        break;
+    case ACT_HANDED_OVER:
+        place_handed_over(c);
+        break;
+    case ACT_RELEASE:
+        place_release(c);
+        break;
+    case ACT_PLACE:
+        place_session(c);
+        break;
+    case ACT_STARTED:
+        log_placed(c);
+        break;
+    case ACT_SHUTDOWN:
+        shutdown(c->fd, SHUT_WR);
+        break;
+    case ACT_FREE:
+        finish(c);
+        break;
+    default:
+        assert(!"an action without a case");
+    }
+}
+
+static void arm_timer(struct session_conn *c)
+{
+    const uint64_t at = session_deadline(&c->s);
+    if (at == UINT64_MAX || (c->timer_at_ms != 0 && c->timer_at_ms <= at))
+        return; /* a timer that fires early arms itself again: cheaper than moving it at every event
+                 */
+    const uint64_t now = clock_mono_ms();
+    ev_timer_stop(c->w->loop, &c->timer);
+    ev_timer_set(&c->timer, at > now ? (double)(at - now) / 1000.0 : 0.0, 0.0);
+    ev_timer_start(c->w->loop, &c->timer);
+    c->timer_at_ms = at;
+}
+
+static void update_watchers(struct session_conn *c)
+{
+    watch(c->w, &c->rd, session_reads_client(&c->s));
+    if (!c->proxy_expected)
+        give_back(c->w, &c->in);
+    for (int i = 0; i < SESSION_LINKS; i++) {
+        struct node_socket *n = &c->nodes[i];
+        if (n->fd < 0 || n->connecting)
+            continue;
+        watch(c->w, &n->rd, session_reads_node(&c->s, i));
+        give_back(c->w, &n->in);
+    }
+    arm_timer(c);
+}
+
+/* Until there is nothing to perform, to dial, to write. Nested calls (an answer from the store)
+ * leave their actions to the outer one. */
+static void run(struct session_conn *c)
+{
+    if (c->running || c->dead)
+        return;
+    c->running = true;
+    while (!c->dead) {
+        if (c->todo) {
+            const unsigned action = c->todo & -c->todo;
+            c->todo &= ~action;
+            perform(c, action);
+            continue;
+        }
+        if (sync_links(c))
+            continue;
+        bool news = flush_client(c);
+        for (int i = 0; i < SESSION_LINKS; i++)
+            news = flush_node(c, i) || news;
+        if (!news && !c->todo)
+            break;
+        c->todo |= step(c, &(struct session_event){.kind = SE_FLUSHED});
+    }
+    c->running = false;
+    if (!c->dead)
+        update_watchers(c);
+}
+
+void session_post(struct session_conn *c, const struct session_event *ev)
+{
+    if (c->dead)
+        return;
+    c->todo |= step(c, ev);
+    run(c);
+}
+
+/* ---- events of the sockets ---- */
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct session_conn *c = timer->data;
+    c->timer_at_ms = 0;
+    if (clock_mono_ms() >= session_deadline(&c->s))
+        session_post(c, &(struct session_event){.kind = SE_TICK});
+    else
+        arm_timer(c);
+}
+
+static enum close_why read_error_why(int error)
+{
+    return error == ENOMEM ? WHY_LIMIT_MEMORY : WHY_CLIENT_RESET;
+}
+
+static void client_address_known(struct session_conn *c)
+{
+    address_bytes(&c->peer, c->addr);
+    address_text(&c->peer, c->client);
+    const enum close_why why = admission_identify(&c->w->admission, c->addr, clock_mono_ms());
+    c->identified = why == WHY_NONE;
+    if (why != WHY_NONE)
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = why});
+}
+
+/* The PROXY header in front of C0, gathered in the read block. True: it is complete; in is what
+ * follows it. */
+static bool read_proxy_header(struct session_conn *c, struct slice *in)
+{
+    struct proxy_header h;
+    size_t used;
+    const uint32_t whole = in->off + in->len;
+    switch (proxy_header_parse(in->block->data, whole, &h, &used)) {
+    case PARSE_NEED_MORE:
+        return false;
+    case PARSE_BAD:
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_PROXY_BAD});
+        return false;
+    case PARSE_OK:
+        break;
+    }
+    c->proxy_expected = false;
+    *in = (struct slice){.block = in->block, .off = (uint32_t)used, .len = whole - (uint32_t)used};
+    if (h.local) { /* a health check, or a client whose address the proxy does not know */
+        c->addr_own = false;
+        return true;
+    }
+    c->peer = h.src;
+    c->local = h.dst;
+    c->addr_own = true;
+    client_address_known(c);
+    return !c->dead;
+}
+
+/* True: go on reading. */
+static bool read_client_once(struct session_conn *c)
+{
+    struct slice in;
+    const ssize_t n = read_some(c->w, c->fd, &c->in, &in);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n <= 0) {
+        const bool probe = c->s.client.bytes_in == 0 && (c->proxy_expected || !c->addr_own);
+        const enum close_why why = probe    ? WHY_PROXY_LOCAL
+                                   : n == 0 ? WHY_CLIENT_CLOSED
+                                            : read_error_why(errno);
+        c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = why});
+        return false;
+    }
+    quick_ack(c, c->fd);
+    const bool more = (uint32_t)n == BLOCK_BYTES;
+    if (c->proxy_expected && !read_proxy_header(c, &in))
+        return false;
+    c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_BYTES, .bytes = &in});
+    give_back(c->w, &c->in);
+    return more;
+}
+
+static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct session_conn *c = watcher->data;
+    if (events & EV_READ) {
+        for (int i = 0; i < READS_PER_WAKE && !c->dead && session_reads_client(&c->s); i++) {
+            const bool more = read_client_once(c);
+            if (c->todo)
+                run(c);
+            if (!more)
+                break;
+        }
+    }
+    run(c);
+}
+
+static bool read_node_once(struct session_conn *c, int i)
+{
+    struct node_socket *n = &c->nodes[i];
+    struct slice in;
+    const ssize_t got = read_some(c->w, n->fd, &n->in, &in);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (got <= 0) {
+        const bool memory = got < 0 && errno == ENOMEM;
+        c->todo |=
+            memory
+                ? step(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY})
+                : step(c,
+                       &(struct session_event){.kind = SE_NODE_ENDED, .link = i, .reset = got < 0});
+        return false;
+    }
+    quick_ack(c, n->fd);
+    c->todo |= step(c, &(struct session_event){.kind = SE_NODE_BYTES, .link = i, .bytes = &in});
+    if (c->alive_us == 0 && c->s.links[i].state >= NODE_COMMAND)
+        c->alive_us = clock_mono_us();
+    give_back(c->w, &n->in);
+    return (uint32_t)got == BLOCK_BYTES;
+}
+
+static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    struct session_conn *c = watcher->data;
+    const int i = c->nodes[1].fd == watcher->fd ? 1 : 0;
+    struct node_socket *n = &c->nodes[i];
+    if (n->connecting) {
+        on_connected(c, i);
+    } else if (events & EV_READ) {
+        const uint32_t generation = n->generation;
+        for (int reads = 0; reads < READS_PER_WAKE; reads++) {
+            const bool more = read_node_once(c, i);
+            if (c->todo)
+                run(c);
+            if (!more || c->dead || n->fd < 0 || n->generation != generation ||
+                !session_reads_node(&c->s, i))
+                break;
+        }
+    }
+    run(c);
+}
+
+/* ---- the beginning ---- */
+
+static bool trusted(const struct config_listen *conf, const struct sockaddr_storage *peer)
+{
+    uint8_t addr[16];
+    address_bytes(peer, addr);
+    for (uint32_t i = 0; i < conf->trust_count; i++)
+        if (config_cidr_contains(&conf->trust[i], addr))
+            return true;
+    return false;
+}
+
+static struct session_conn *create(struct worker *w, int fd, const struct sockaddr_storage *peer)
+{
+    struct session_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->w = w;
+    c->fd = fd;
+    c->peer = *peer;
+    c->nodes[0].fd = c->nodes[1].fd = -1;
+    c->opened_wall_ms = clock_wall_ms();
+    session_init(&c->s, &w->env, worker_session_id(w), clock_mono_ms());
+    ev_io_init(&c->rd, client_ready, fd, EV_READ);
+    ev_io_init(&c->wr, client_ready, fd, EV_WRITE);
+    ev_timer_init(&c->timer, on_timer, 0.0, 0.0);
+    c->rd.data = c->wr.data = c->timer.data = c;
+    socklen_t len = sizeof c->local;
+    (void)getsockname(fd, (struct sockaddr *)&c->local, &len);
+    c->next = w->conns;
+    if (w->conns)
+        w->conns->prev = c;
+    w->conns = c;
+    w->conn_count++;
+    return c;
+}
+
+void session_accept(struct worker *w, const struct worker_listener *l, int fd,
+                    const struct sockaddr_storage *peer)
+{
+    char text[ADDRESS_TEXT_MAX];
+    address_text(peer, text);
+    const bool proxied = l->conf.proxy_protocol == LISTEN_PROXY_REQUIRED;
+    if (proxied && !trusted(&l->conf, peer)) {
+        worker_log_refused(w, WHY_PROXY_UNTRUSTED, text);
+        close(fd);
+        return;
+    }
+    const enum close_why why = admission_connect(&w->admission);
+    if (why != WHY_NONE) {
+        worker_log_refused(w, why, text);
+        close(fd);
+        return;
+    }
+    struct session_conn *c = create(w, fd, peer);
+    if (!c) {
+        admission_leave(&w->admission, NULL);
+        worker_log_refused(w, WHY_LIMIT_MEMORY, text);
+        close(fd);
+        return;
+    }
+    w->process.accepted++;
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    c->proxy_expected = proxied;
+    c->addr_own = true;
+    snprintf(c->client, sizeof c->client, "%s", text);
+    if (!proxied)
+        client_address_known(c);
+    if (!c->dead)
+        run(c);
+}

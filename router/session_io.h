@@ -1,0 +1,54 @@
+/* router/session_io.h - the sockets of a session: performs what session_step() asks for. */
+#ifndef WEIR_ROUTER_SESSION_IO_H
+#define WEIR_ROUTER_SESSION_IO_H
+
+#include "router/worker_io.h"
+
+struct node_socket {
+    int fd;              /* -1: none */
+    uint32_t generation; /* of the link it was opened for */
+    bool connecting;
+    ev_io rd, wr;
+    struct block *in; /* being read into, while somebody refers to it */
+};
+
+struct session_conn {
+    struct session s;
+    struct worker *w;
+    struct session_conn *next, *prev;
+    struct stream_member member;
+    int fd;
+    ev_io rd, wr;
+    struct block *in;
+    struct node_socket nodes[SESSION_LINKS];
+    ev_timer timer;
+    uint64_t timer_at_ms; /* when it will fire; 0: stopped */
+    bool proxy_expected;  /* a PROXY header comes before C0 */
+    bool identified;      /* counted by admission under addr */
+    bool running, dead;
+    unsigned todo; /* enum session_action, not yet performed */
+    /* placing (place_io.c) */
+    uint32_t place_serial; /* an answer to an older one is stale */
+    uint32_t place_rounds;
+    uint32_t place_waiting; /* store calls that have not called back: not to be freed yet */
+    struct claim found;     /* the claim read */
+    bool found_live, found_hint;
+    uint64_t told_epoch;                /* of the last claim that this session has acted on */
+    bool recorded;                      /* has a session record */
+    uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
+    uint64_t refresh_bytes, refresh_ms; /* of the last refresh: bitrate */
+    struct sockaddr_storage peer, local;
+    uint8_t addr[16]; /* the client's, v4 mapped */
+    bool addr_own;    /* and not a proxy's */
+    char client[ADDRESS_TEXT_MAX];
+    uint64_t opened_wall_ms;
+};
+
+void session_accept(struct worker *w, const struct worker_listener *l, int fd,
+                    const struct sockaddr_storage *peer);
+/* An event from outside the session's own sockets. */
+void session_post(struct session_conn *c, const struct session_event *ev);
+/* Frees those that ended in this turn. */
+void session_free_dead(struct worker *w);
+
+#endif

@@ -1,0 +1,579 @@
+#define _GNU_SOURCE
+#include "router/worker_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock_io.h"
+#include "router/place_io.h"
+#include "router/session_io.h"
+
+enum {
+    SESSION_IDS_AT_ONCE = 1024,
+    REFUSED_LOG_EVERY_MS = 1000,
+    SLOW_SWEEP_TICKS = 10,
+    WORKER_GONE_MS = 10000, /* without a heartbeat */
+    ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
+};
+
+/* ---- for the other files ---- */
+
+bool worker_store_ok(struct worker *w, enum err e, const char *what)
+{
+    if (e == ERR_OK && w->store_failed) {
+        w->store_failed = false;
+        LOG(&w->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
+    } else if (e != ERR_OK && !w->store_failed) {
+        w->store_failed = true;
+        w->process.store_errors++;
+        LOG(&w->log, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, what),
+            log_text(K_ERROR, err_name(e)));
+    }
+    return e == ERR_OK;
+}
+
+void worker_ring(struct worker *w, uint64_t slots)
+{
+    const uint64_t one = 1;
+    for (uint32_t i = 0; i < w->worker_count; i++) {
+        if (i == w->id.slot || !(slots & UINT64_C(1) << i))
+            continue;
+        if (write(w->doorbells[i], &one, sizeof one) < 0)
+            continue; /* full: it rings already */
+    }
+}
+
+uint64_t worker_session_id(struct worker *w)
+{
+    if (w->session_ids_left == 0) {
+        uint64_t first;
+        if (w->store && worker_store_ok(w, store_session_id(w->store, &first, SESSION_IDS_AT_ONCE),
+                                        "session ids"))
+            w->next_session_id = first;
+        else /* unique enough while the store is away: time, then slot */
+            w->next_session_id =
+                clock_wall_ms() << 20 | (uint64_t)w->id.slot << 14 | (clock_mono_us() & 0x3fff);
+        w->session_ids_left = SESSION_IDS_AT_ONCE;
+    }
+    w->session_ids_left--;
+    return w->next_session_id++;
+}
+
+void worker_log_refused(struct worker *w, enum close_why why, const char *client)
+{
+    const uint64_t now = clock_mono_ms();
+    w->process.refused++;
+    if (now - w->refused_logged_ms[why] < REFUSED_LOG_EVERY_MS)
+        return;
+    w->refused_logged_ms[why] = now;
+    LOG(&w->log, LOG_WARN, EV_CONNECTION_REFUSED, log_text(K_WHY, close_why_name(why)),
+        log_text(K_CLIENT, client), log_u64(K_COUNT, w->process.refused));
+}
+
+const char *worker_stream_text(const struct worker *w, const struct stream_key *key, char *buf)
+{
+    if (w->log.stream_names)
+        memcpy(buf, key->text, key->len + 1u);
+    else
+        stream_key_short(key, buf);
+    return buf;
+}
+
+/* ---- accepting ---- */
+
+static void watch_listeners(struct worker *w, bool on)
+{
+    for (uint32_t i = 0; i < w->listener_count; i++) {
+        if (on)
+            ev_io_start(w->loop, &w->listeners[i].watcher);
+        else
+            ev_io_stop(w->loop, &w->listeners[i].watcher);
+    }
+}
+
+static void on_accept_pause_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = timer->data;
+    if (!w->stopping)
+        watch_listeners(w, true);
+}
+
+/* At most `most` connections from one listener. False: no more are waiting. */
+static bool accept_some(struct worker *w, const struct worker_listener *l, uint32_t most)
+{
+    for (uint32_t i = 0; i < most; i++) {
+        struct sockaddr_storage peer = {0};
+        socklen_t len = sizeof peer;
+        const int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            session_accept(w, l, fd, &peer);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            worker_log_refused(w, WHY_LIMIT_CONNECTIONS, strerror(errno));
+            watch_listeners(w, false);
+            ev_timer_set(&w->accept_pause, ACCEPT_PAUSE_MS / 1000.0, 0.0);
+            ev_timer_start(w->loop, &w->accept_pause);
+        }
+        if (errno != ECONNABORTED && errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+static void on_accept(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker_listener *l = watcher->data;
+    (void)accept_some(l->worker, l, ACCEPT_BATCH);
+}
+
+/* ---- nodes ---- */
+
+/* The file's nodes with the addresses that the parent has resolved. Returns how many. */
+static uint32_t nodes_of_config(const struct worker *w, struct node *out)
+{
+    const struct config *c = w->config;
+    for (uint32_t i = 0; i < c->node_count; i++) {
+        out[i] = (struct node){.conf = c->nodes[i], .source = NODE_FROM_CONFIG};
+        for (uint32_t k = 0; k < w->shared->address_count; k++)
+            if (strcmp(w->shared->addresses[k].id, c->nodes[i].id) == 0)
+                out[i].addr = w->shared->addresses[k].addr;
+    }
+    return c->node_count;
+}
+
+static void log_nodes(struct worker *w, const char *reason)
+{
+    LOG(&w->log, LOG_INFO, EV_NODES_CHANGED, log_text(K_REASON, reason),
+        log_u64(K_NODES, w->nodes->count), log_u64(K_VERSION, w->nodes->version));
+}
+
+/* Slot 0 writes the file's nodes into the store; without a store they are used as they are. */
+static void use_config_nodes(struct worker *w)
+{
+    struct node *nodes = calloc(w->config->node_count + 1u, sizeof *nodes);
+    if (!nodes)
+        return;
+    const uint32_t count = nodes_of_config(w, nodes);
+    for (uint32_t i = 0; i < count && w->nodes->version == 0; i++)
+        if (node_table_put(w->nodes, &nodes[i]) != ERR_OK)
+            break;
+    uint32_t changed = 0;
+    if (w->store && w->id.slot == 0)
+        (void)worker_store_ok(w, store_nodes_from_config(w->store, nodes, count, &changed),
+                              "nodes");
+    free(nodes);
+}
+
+static void read_nodes_if_changed(struct worker *w)
+{
+    uint64_t version;
+    if (!w->store || !worker_store_ok(w, store_nodes_version(w->store, &version), "node list") ||
+        version == w->nodes->version)
+        return;
+    const bool known = w->nodes->version != 0;
+    if (worker_store_ok(w, store_nodes_read(w->store, w->nodes, clock_wall_ms()), "node list") &&
+        known)
+        log_nodes(w, "store");
+}
+
+/* ---- time ---- */
+
+static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = timer->data;
+    atomic_store(&w->shared->slots[w->id.slot].beat_ms, clock_mono_ms());
+    read_nodes_if_changed(w);
+    place_read_changes(w);
+    place_refresh_records(w);
+    place_run_commands(w);
+}
+
+static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = watcher->data;
+    uint64_t count;
+    if (read(watcher->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return;
+    place_read_changes(w);
+}
+
+static void beat(struct worker *w)
+{
+    struct process_record *p = &w->process;
+    p->beat_ms = clock_wall_ms();
+    p->sessions = w->conn_count;
+    p->publishers = p->players = 0;
+    p->memory_bytes = w->blocks.live_bytes;
+    p->loop_turn_max_us = w->turn_max_us;
+    w->turn_max_us = 0;
+    for (const struct session_conn *c = w->conns; c; c = c->next) {
+        if (c->s.state != SESS_RELAY)
+            continue;
+        if (c->s.kind == SESSION_PUBLISH)
+            p->publishers++;
+        else
+            p->players++;
+    }
+    (void)worker_store_ok(w, store_process_beat(w->store, p), "heartbeat");
+}
+
+struct dead_workers {
+    uint64_t now_ms;
+    uint32_t count;
+    struct worker_id ids[WORKERS_MAX];
+};
+
+static bool collect_dead(void *arg, const struct process_record *p)
+{
+    struct dead_workers *d = arg;
+    if (p->kind == PROCESS_ROUTER && d->now_ms > p->beat_ms + WORKER_GONE_MS)
+        d->ids[d->count++] = p->id;
+    return d->count < WORKERS_MAX;
+}
+
+/* A worker that comes back cleans its own slot; one that never does (another router.id, fewer
+ * workers) leaves it to us. */
+static void clean_dead_workers(struct worker *w)
+{
+    struct dead_workers dead = {.now_ms = clock_wall_ms()};
+    if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
+        return;
+    for (uint32_t i = 0; i < dead.count; i++) {
+        bool left;
+        (void)worker_store_ok(w, store_slot_clean(w->store, &dead.ids[i], dead.now_ms, &left),
+                              "slot");
+    }
+}
+
+/* Housekeeping for the whole router, by one of its workers. */
+static void sweep(struct worker *w)
+{
+    uint32_t removed = 0;
+    (void)worker_store_ok(
+        w, store_claims_sweep(w->store, w->config->placement.hold_ms, clock_wall_ms(), &removed),
+        "hints");
+    (void)worker_store_ok(w, store_nodes_sweep(w->store, &removed), "nodes");
+    (void)worker_store_ok(w, store_commands_sweep(w->store, clock_wall_ms(), &removed), "commands");
+    if (w->ticks % SLOW_SWEEP_TICKS == 0) {
+        store_check_readers(w->store);
+        clean_dead_workers(w);
+    }
+}
+
+static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = timer->data;
+    w->ticks++;
+    if (!w->store)
+        return;
+    beat(w);
+    (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
+    if (w->id.slot == 0)
+        sweep(w);
+}
+
+/* The loop goes to sleep: what it did since it woke was one turn. */
+static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = watcher->data;
+    session_free_dead(w);
+    const uint64_t turn_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
+    if (turn_us > w->turn_max_us)
+        w->turn_max_us = turn_us < UINT32_MAX ? (uint32_t)turn_us : UINT32_MAX;
+    if (w->stopping && w->conn_count == 0)
+        ev_break(w->loop, EVBREAK_ALL);
+}
+
+static void on_turn_begin(struct ev_loop *loop, ev_check *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = watcher->data;
+    w->turn_began_us = clock_mono_us();
+}
+
+/* ---- configuration ---- */
+
+static void apply_config(struct worker *w)
+{
+    const struct config *c = w->config;
+    const struct config_limits *l = &c->limits;
+    w->log.level = c->log.level;
+    w->log.format = c->log.format;
+    w->log.stream_names = c->log.stream_names;
+    w->env.router = &c->router;
+    w->env.relay = &c->relay;
+    w->env.vhost = c->placement.vhost;
+    w->env.unrouted_bytes = l->unrouted_bytes;
+    w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = l->unrouted_bytes,
+                                                        .unfinished_bytes = l->unrouted_bytes,
+                                                        .chunk_streams = RTMP_CSIDS_IN_USE_MAX};
+    w->env.client_limits = (struct rtmp_chunk_limits){.message_bytes = l->message_bytes,
+                                                      .unfinished_bytes = l->unfinished_bytes,
+                                                      .chunk_streams = RTMP_CSIDS_IN_USE_MAX};
+    w->env.node_limits = w->env.client_limits;
+    w->blocks.max_bytes = l->memory_bytes / w->worker_count;
+    const struct admission_limits limits = {.connections = l->connections,
+                                            .per_address = l->connections_per_address,
+                                            .rate_per_address = l->connection_rate_per_address};
+    admission_set_limits(&w->admission, &limits, w->worker_count);
+}
+
+/* A copy of the text that the parent has checked; NULL while it is being written, or without
+ * memory. */
+static char *copy_shared_text(struct shared *shared, size_t *len)
+{
+    const uint64_t before = atomic_load(&shared->config_version);
+    *len = shared->text_len;
+    char *text = malloc(*len + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, shared->text, *len);
+    if (before % 2 == 0 && atomic_load(&shared->config_version) == before)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = watcher->data;
+    char error[CONFIG_ERROR_MAX] = "";
+    struct config *fresh = NULL;
+    size_t len = 0;
+    char *text = copy_shared_text(w->shared, &len);
+    if (!text)
+        return; /* the parent is at it again and will signal again */
+    const enum err e = config_load_buffer("configuration", text, len, &fresh, error);
+    free(text);
+    if (e != ERR_OK) {
+        LOG(&w->log, LOG_ERROR, EV_CONFIG_REFUSED, log_text(K_ERROR, error));
+        return;
+    }
+    struct config *old = w->config;
+    w->config = fresh;
+    apply_config(w);
+    config_destroy(old);
+    use_config_nodes(w);
+    read_nodes_if_changed(w);
+}
+
+/* ---- the end ---- */
+
+static void close_all(struct worker *w, enum close_why why)
+{
+    for (struct session_conn *c = w->conns, *next; c; c = next) {
+        next = c->next;
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = why});
+    }
+}
+
+static void on_grace_over(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    close_all(timer->data, WHY_SHUTDOWN);
+}
+
+/* The first time: accept what is queued, then no more, and let sessions end for
+ * router.shutdown_grace. The second time: close now. */
+static void on_stop(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)events;
+    struct worker *w = watcher->data;
+    if (w->stopping) {
+        close_all(w, WHY_SHUTDOWN);
+        return;
+    }
+    w->stopping = true;
+    for (uint32_t i = 0; i < w->listener_count; i++) {
+        while (accept_some(w, &w->listeners[i], ACCEPT_BATCH))
+            ;
+        ev_io_stop(loop, &w->listeners[i].watcher);
+        close(w->listeners[i].fd);
+    }
+    ev_timer_stop(loop, &w->accept_pause);
+    ev_timer_set(&w->grace, (double)w->config->router.shutdown_grace_ms / 1000.0, 0.0);
+    ev_timer_start(loop, &w->grace);
+}
+
+/* ---- the beginning ---- */
+
+/* The predecessor in our slot died with its sessions: what it left in the store goes, its counters
+ * continue. */
+static void clean_slot(struct worker *w)
+{
+    struct process_record before;
+    bool left = true;
+    if (store_process_get(w->store, PROCESS_ROUTER, &w->id, &before) == ERR_OK) {
+        w->process = before;
+        LOG(&w->log, LOG_INFO, EV_WORKER_CLEANED, log_u64(K_PID, before.pid),
+            log_u64(K_SESSIONS, before.sessions));
+    }
+    while (left)
+        if (!worker_store_ok(w, store_slot_clean(w->store, &w->id, clock_wall_ms(), &left), "slot"))
+            break;
+}
+
+static bool open_store(struct worker *w)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    const struct store_options o = {.url = w->config->store, .live = w->config->live};
+    const enum err e = store_open(&o, &w->store, error);
+    if (e != ERR_OK) {
+        LOG(&w->log, LOG_ERROR, EV_STORE_FAILED, log_text(K_ERROR, err_name(e)),
+            log_text(K_DETAIL, error));
+        return false;
+    }
+    return true;
+}
+
+static void start_process_record(struct worker *w)
+{
+    struct process_record *p = &w->process;
+    p->kind = PROCESS_ROUTER;
+    p->id = w->id;
+    p->pid = (uint32_t)getpid();
+    p->started_ms = clock_wall_ms();
+    snprintf(p->version, sizeof p->version, "%s", WEIR_VERSION);
+}
+
+static void start_listeners(struct worker *w, const struct listen_set *set)
+{
+    w->listener_count = set->listeners;
+    for (uint32_t i = 0; i < set->listeners; i++) {
+        struct worker_listener *l = &w->listeners[i];
+        *l = (struct worker_listener){.worker = w,
+                                      .index = i,
+                                      .fd = set->fds[i][w->id.slot],
+                                      .conf = w->config->router.listen[i]};
+        ev_io_init(&l->watcher, on_accept, l->fd, EV_READ);
+        l->watcher.data = l;
+    }
+    watch_listeners(w, true);
+}
+
+static void start_watchers(struct worker *w)
+{
+    struct ev_loop *loop = w->loop;
+    ev_timer_init(&w->poll, on_poll, 0.0, STORE_POLL_MS / 1000.0);
+    ev_timer_init(&w->second, on_second, 1.0, 1.0);
+    ev_timer_init(&w->accept_pause, on_accept_pause_over, 0.0, 0.0);
+    ev_timer_init(&w->grace, on_grace_over, 0.0, 0.0);
+    ev_io_init(&w->doorbell, on_doorbell, w->doorbells[w->id.slot], EV_READ);
+    ev_signal_init(&w->hup, on_hup, SIGHUP);
+    ev_signal_init(&w->term, on_stop, SIGTERM);
+    ev_signal_init(&w->interrupt, on_stop, SIGINT);
+    ev_prepare_init(&w->turn_end, on_turn_end);
+    ev_check_init(&w->turn_begin, on_turn_begin);
+    ev_set_priority(&w->turn_begin, EV_MAXPRI);
+    w->poll.data = w->second.data = w->accept_pause.data = w->grace.data = w;
+    w->doorbell.data = w->hup.data = w->term.data = w->interrupt.data = w->turn_end.data =
+        w->turn_begin.data = w;
+    ev_timer_start(loop, &w->poll);
+    ev_timer_start(loop, &w->second);
+    ev_io_start(loop, &w->doorbell);
+    ev_signal_start(loop, &w->hup);
+    ev_signal_start(loop, &w->term);
+    ev_signal_start(loop, &w->interrupt);
+    ev_prepare_start(loop, &w->turn_end);
+    ev_check_start(loop, &w->turn_begin);
+}
+
+static bool init(struct worker *w)
+{
+    w->loop = ev_loop_new(EVFLAG_NOENV);
+    if (!w->loop || stream_index_init(&w->streams) != ERR_OK ||
+        node_table_create(w->config->cluster_name, &w->nodes) != ERR_OK)
+        return false;
+    if (getrandom(w->env.noise, sizeof w->env.noise, 0) != (ssize_t)sizeof w->env.noise)
+        return false;
+    block_pool_init(&w->blocks, 0);
+    rtmp_pool_init(&w->messages, &w->blocks);
+    w->env.pool = &w->messages;
+    admission_init(&w->admission);
+    apply_config(w);
+    if (!open_store(w))
+        return false;
+    clean_slot(w);
+    start_process_record(w);
+    use_config_nodes(w);
+    read_nodes_if_changed(w);
+    beat(w);
+    return true;
+}
+
+static void deinit(struct worker *w)
+{
+    session_free_dead(w);
+    if (w->store) {
+        bool left = true;
+        while (left && store_slot_clean(w->store, &w->id, clock_wall_ms(), &left) == ERR_OK)
+            ;
+        (void)worker_store_ok(w, store_process_beat(w->store, &w->process), "heartbeat");
+        store_close(w->store);
+    }
+    if (w->spare)
+        block_unref(w->spare);
+    rtmp_pool_deinit(&w->messages);
+    block_pool_deinit(&w->blocks);
+    admission_deinit(&w->admission);
+    stream_index_deinit(&w->streams);
+    node_table_destroy(w->nodes);
+    if (w->loop)
+        ev_loop_destroy(w->loop);
+    config_destroy(w->config);
+}
+
+int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
+               const int *doorbells, uint32_t slot, uint32_t worker_count)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return 1;
+    w->config = config;
+    w->shared = shared;
+    w->doorbells = doorbells;
+    w->worker_count = worker_count;
+    w->id.slot = slot;
+    snprintf(w->id.router, sizeof w->id.router, "%s", config->router.id);
+    log_init(&w->log, STDERR_FILENO, config->log.level, config->log.format);
+    w->log.worker = (int)slot;
+    w->exit_code = 1;
+    if (init(w)) {
+        start_listeners(w, set);
+        start_watchers(w);
+        atomic_store(&shared->slots[slot].beat_ms, clock_mono_ms());
+        atomic_store(&shared->slots[slot].ready, 1);
+        LOG(&w->log, LOG_INFO, EV_WORKER_STARTED, log_u64(K_PID, (uint64_t)getpid()),
+            log_u64(K_NODES, w->nodes->count));
+        ev_run(w->loop, 0);
+        w->exit_code = 0;
+    }
+    const int code = w->exit_code;
+    deinit(w);
+    free(w);
+    return code;
+}

@@ -1,0 +1,87 @@
+/* router/worker_io.h - one worker: one process, one thread, one event loop, with everything its
+ * sessions share. Owner: worker_run() makes it and frees it.   Used by the other *_io.c files of a
+ * worker only. */
+#ifndef WEIR_ROUTER_WORKER_IO_H
+#define WEIR_ROUTER_WORKER_IO_H
+
+#include <ev.h>
+
+#include "cluster/store.h"
+#include "router/admission.h"
+#include "router/listen_io.h"
+#include "router/session.h"
+#include "router/shared.h"
+#include "router/stream_index.h"
+
+struct session_conn;
+
+struct worker_listener {
+    ev_io watcher;
+    struct worker *worker;
+    uint32_t index; /* of config.router.listen */
+    int fd;
+    /* its own copy: listeners do not change at a reload */
+    struct config_listen conf;
+};
+
+struct worker {
+    struct ev_loop *loop;
+    struct config *config; /* owned; replaced at a reload */
+    struct session_env env;
+    struct log log;
+    struct block_pool blocks;
+    struct rtmp_pool messages;
+    struct block *spare; /* the next read goes here if its link holds no block */
+
+    struct worker_id id;
+    uint32_t worker_count;
+    struct shared *shared;
+    const int *doorbells; /* eventfds, one per slot */
+
+    struct store *store; /* NULL: could not be opened */
+    bool store_failed;   /* logged; cleared when it works again */
+    struct node_table *nodes;
+    bool panic;
+    uint64_t change_seq;
+    bool reading_changes;
+    uint64_t next_session_id;
+    uint32_t session_ids_left;
+    struct process_record process; /* heartbeat and counters */
+
+    struct admission admission;
+    struct stream_index streams;
+    struct session_conn *conns;      /* doubly linked list */
+    struct session_conn *refresh_at; /* whose counters are written next */
+    struct session_conn *dead;       /* freed at the end of the loop turn */
+    uint32_t conn_count;
+
+    struct worker_listener listeners[LISTENERS_MAX];
+    uint32_t listener_count;
+    ev_timer poll, second, accept_pause, grace;
+    ev_io doorbell;
+    ev_signal hup, term, interrupt;
+    ev_prepare turn_end;
+    ev_check turn_begin;
+    uint64_t turn_began_us;
+    uint32_t turn_max_us; /* since the last heartbeat */
+    uint32_t ticks;
+    bool stopping;
+    int exit_code;
+    uint64_t refused_logged_ms[WHY_COUNT]; /* one line a second and reason */
+};
+
+/* Never returns before the worker is done; the exit code. Takes over `config`. */
+int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
+               const int *doorbells, uint32_t slot, uint32_t worker_count);
+
+/* The outcome of a store call: logs the change between working and failing; true if it worked. */
+bool worker_store_ok(struct worker *w, enum err e, const char *what);
+/* Wakes the workers in the bit set (slots). */
+void worker_ring(struct worker *w, uint64_t slots);
+uint64_t worker_session_id(struct worker *w);
+/* Refusals before there is a session: counted; logged once a second and reason. */
+void worker_log_refused(struct worker *w, enum close_why why, const char *client);
+/* The stream as it may stand in a log line. buf: STREAM_KEY_MAX. */
+const char *worker_stream_text(const struct worker *w, const struct stream_key *key, char *buf);
+
+#endif

@@ -1,0 +1,351 @@
+#include "tests/replay/script.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rtmp/handshake.h"
+
+enum { WORDS_MAX = 8, WORD_MAX = 512, COMMAND_MAX = 1024 };
+
+struct words {
+    char word[WORDS_MAX][WORD_MAX];
+    int count;
+};
+
+static bool split(const char *line, struct words *w)
+{
+    *w = (struct words){0};
+    for (;;) {
+        line += strspn(line, " ");
+        if (!*line)
+            return w->count > 0;
+        const size_t n = strcspn(line, " ");
+        if (w->count == WORDS_MAX || n >= WORD_MAX)
+            return false;
+        memcpy(w->word[w->count++], line, n);
+        line += n;
+    }
+}
+
+static bool is(const struct words *w, int i, const char *s)
+{
+    return i < w->count && strcmp(w->word[i], s) == 0;
+}
+
+static uint32_t number(const struct words *w, int i)
+{
+    return i < w->count ? (uint32_t)strtoul(w->word[i], NULL, 10) : 0;
+}
+
+static size_t hex(const char *s, uint8_t *out, size_t cap)
+{
+    size_t n = 0;
+    unsigned byte;
+    for (; n < cap && sscanf(s, "%2x", &byte) == 1; s += 2)
+        out[n++] = (uint8_t)byte;
+    return n;
+}
+
+/* ---- what both ends can say ---- */
+
+static int media_type(const char *word)
+{
+    return strcmp(word, "audio") == 0   ? RTMP_AUDIO
+           : strcmp(word, "video") == 0 ? RTMP_VIDEO
+           : strcmp(word, "data") == 0  ? RTMP_DATA_AMF0
+                                        : -1;
+}
+
+/* link -1: the client */
+static void say(struct stage *t, int link, uint8_t type, uint32_t msid, uint32_t time_ms,
+                const void *payload, size_t len)
+{
+    if (link < 0)
+        stage_client_says(t, type, msid, time_ms, payload, len);
+    else
+        stage_node_says(t, link, type, msid, time_ms, payload, len);
+}
+
+static void say_filler(struct stage *t, int link, uint8_t type, uint32_t time_ms, uint32_t len)
+{
+    uint8_t *payload = calloc(1, len ? len : 1);
+    if (!payload)
+        abort();
+    say(t, link, type, 1, time_ms, payload, len);
+    free(payload);
+}
+
+static void say_user(struct stage *t, int link, enum rtmp_user_event event)
+{
+    uint8_t wire[10];
+    struct wr w = wr_over(wire, sizeof wire);
+    wr_u16be(&w, (uint32_t)event);
+    wr_u32be(&w, 1);
+    if (event == RTMP_SET_BUFFER_LENGTH)
+        wr_u32be(&w, 3000);
+    say(t, link, RTMP_USER_CONTROL, 0, 0, wire, w.len);
+}
+
+static uint64_t read_allowance(const struct words *w)
+{
+    return is(w, 2, "all") ? UINT64_MAX : number(w, 2);
+}
+
+static bool say_common(struct stage *t, int link, const struct words *w)
+{
+    uint8_t raw[WORD_MAX];
+    const int media = media_type(w->word[1]);
+    if (media >= 0) {
+        say_filler(t, link, (uint8_t)media, number(w, 2), number(w, 3));
+    } else if (is(w, 1, "type")) {
+        say_filler(t, link, (uint8_t)number(w, 2), 0, number(w, 3));
+    } else if (is(w, 1, "ping")) {
+        say_user(t, link, RTMP_PING_REQUEST);
+    } else if (is(w, 1, "raw") && w->count == 3) {
+        const size_t n = hex(w->word[2], raw, sizeof raw);
+        if (link < 0)
+            stage_client_raw(t, raw, n);
+        else
+            stage_node_raw(t, link, raw, n);
+    } else if (is(w, 1, "reads") && w->count == 3) {
+        if (link < 0)
+            stage_client_reads(t, read_allowance(w));
+        else
+            stage_node_reads(t, link, read_allowance(w));
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* ---- the client ---- */
+
+static void client_hello(struct stage *t)
+{
+    uint8_t hello[RTMP_C0C1_BYTES + RTMP_HANDSHAKE_BYTES] = {RTMP_VERSION};
+    stage_client_raw(t, hello, sizeof hello);
+}
+
+static void client_command(struct stage *t, uint32_t msid, const struct wr *w)
+{
+    if (w->full)
+        abort();
+    stage_client_says(t, RTMP_COMMAND_AMF0, msid, 0, w->p, w->len);
+}
+
+/* tr as ffmpeg numbers them. */
+static bool client_commands(struct stage *t, const struct words *words)
+{
+    uint8_t buf[COMMAND_MAX];
+    struct wr w = wr_over(buf, sizeof buf);
+    uint32_t msid = 0;
+    if (is(words, 1, "connect") && words->count == 3) {
+        char url[WORD_MAX + 32];
+        snprintf(url, sizeof url, "rtmp://weir/%s", words->word[2]);
+        rtmp_write_connect(&w, 1, words->word[2], url, "test");
+    } else if (is(words, 1, "create_stream")) {
+        rtmp_write_call(&w, "createStream", 2, (struct view){0});
+    } else if (is(words, 1, "publish") && words->count == 3) {
+        rtmp_write_publish(&w, 3, words->word[2], "live");
+        msid = CLIENT_MSID;
+    } else if (is(words, 1, "play") && words->count == 3) {
+        rtmp_write_play(&w, 3, words->word[2], -1000);
+        msid = CLIENT_MSID;
+    } else if (is(words, 1, "delete_stream")) {
+        rtmp_write_call_number(&w, "deleteStream", 0, CLIENT_MSID);
+    } else if (is(words, 1, "call") && words->count == 3) {
+        rtmp_write_call(&w, words->word[2], 0, (struct view){0});
+        msid = CLIENT_MSID;
+    } else {
+        return false;
+    }
+    client_command(t, msid, &w);
+    return true;
+}
+
+static void client_chunk_size(struct stage *t, uint32_t bytes)
+{
+    uint8_t wire[4];
+    struct wr w = wr_over(wire, sizeof wire);
+    wr_u32be(&w, bytes);
+    stage_client_says(t, RTMP_SET_CHUNK_SIZE, 0, 0, wire, w.len);
+}
+
+static bool client_line(struct stage *t, const struct words *w)
+{
+    if (is(w, 1, "hello"))
+        client_hello(t);
+    else if (is(w, 1, "hold"))
+        t->holding = true;
+    else if (is(w, 1, "send"))
+        stage_client_send(t);
+    else if (is(w, 1, "buffer"))
+        say_user(t, -1, RTMP_SET_BUFFER_LENGTH);
+    else if (is(w, 1, "pong"))
+        say_user(t, -1, RTMP_PING_RESPONSE);
+    else if (is(w, 1, "chunk_size"))
+        client_chunk_size(t, number(w, 2));
+    else if (is(w, 1, "ended"))
+        stage_step(
+            t, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_CLOSED});
+    else if (is(w, 1, "reset"))
+        stage_step(t, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_RESET});
+    else
+        return client_commands(t, w) || say_common(t, -1, w);
+    return true;
+}
+
+/* ---- nodes ---- */
+
+static void node_command(struct stage *t, int link, uint32_t msid, const struct wr *w)
+{
+    if (w->full)
+        abort();
+    stage_node_says(t, link, RTMP_COMMAND_AMF0, msid, 0, w->p, w->len);
+}
+
+static void node_connect_result(struct stage *t, int link)
+{
+    uint8_t buf[COMMAND_MAX];
+    struct wr w = wr_over(buf, sizeof buf);
+    rtmp_write_connect_result(&w, 1);
+    node_command(t, link, 0, &w);
+}
+
+static void node_stream(struct stage *t, int link, uint32_t msid)
+{
+    uint8_t buf[COMMAND_MAX];
+    struct wr w = wr_over(buf, sizeof buf);
+    rtmp_write_number_result(&w, 2, msid);
+    node_command(t, link, 0, &w);
+}
+
+static void node_hello(struct stage *t, int link)
+{
+    static const uint8_t hello[RTMP_S0S1S2_BYTES] = {RTMP_VERSION};
+    stage_node_raw(t, link, hello, sizeof hello);
+}
+
+static bool node_commands(struct stage *t, int link, const struct words *words)
+{
+    uint8_t buf[COMMAND_MAX];
+    struct wr w = wr_over(buf, sizeof buf);
+    if (is(words, 1, "status") && words->count == 4)
+        rtmp_write_on_status(&w, words->word[2], words->word[3], "");
+    else if (is(words, 1, "connect_error") && words->count == 3)
+        rtmp_write_connect_error(&w, 1, words->word[2], "");
+    else
+        return false;
+    node_command(t, link, 1, &w);
+    return true;
+}
+
+static bool node_line(struct stage *t, int link, const struct words *w)
+{
+    if (is(w, 1, "connected"))
+        stage_step(t, &(struct session_event){
+                          .kind = SE_NODE_CONNECTED, .link = link, .node = "10.0.0.1:1935"});
+    else if (is(w, 1, "failed"))
+        stage_step(t, &(struct session_event){.kind = SE_NODE_FAILED, .link = link});
+    else if (is(w, 1, "ended") || is(w, 1, "reset"))
+        stage_step(t, &(struct session_event){
+                          .kind = SE_NODE_ENDED, .link = link, .reset = is(w, 1, "reset")});
+    else if (is(w, 1, "hello"))
+        node_hello(t, link);
+    else if (is(w, 1, "connect_result"))
+        node_connect_result(t, link);
+    else if (is(w, 1, "stream"))
+        node_stream(t, link, number(w, 2));
+    else if (is(w, 1, "accepts"))
+        node_hello(t, link), node_connect_result(t, link), node_stream(t, link, 1);
+    else if (is(w, 1, "begin"))
+        say_user(t, link, RTMP_STREAM_BEGIN);
+    else if (is(w, 1, "eof"))
+        say_user(t, link, RTMP_STREAM_EOF);
+    else
+        return node_commands(t, link, w) || say_common(t, link, w);
+    return true;
+}
+
+/* ---- the cluster ---- */
+
+static enum close_why why_called(const char *name)
+{
+    for (int i = 0; i < WHY_COUNT; i++)
+        if (strcmp(close_why_name((enum close_why)i), name) == 0)
+            return (enum close_why)i;
+    abort();
+}
+
+static void placed(struct stage *t, const struct words *w)
+{
+    struct session_event ev = {.kind = SE_PLACED, .node = w->word[1]};
+    for (int i = 2; i < w->count; i++) {
+        if (is(w, i, "epoch"))
+            ev.epoch = number(w, ++i);
+        else if (is(w, i, "wait"))
+            ev.wait_release = true;
+        else if (is(w, i, "took_over"))
+            ev.took_over = true;
+    }
+    stage_step(t, &ev);
+}
+
+static bool cluster_line(struct stage *t, const struct words *w)
+{
+    if (is(w, 0, "placed") && w->count >= 2)
+        placed(t, w);
+    else if (is(w, 0, "unplaced") && w->count == 2)
+        stage_step(
+            t, &(struct session_event){.kind = SE_UNPLACED, .why = why_called(w->word[1])});
+    else if (is(w, 0, "released"))
+        stage_step(t, &(struct session_event){.kind = SE_RELEASED});
+    else if (is(w, 0, "moved") && w->count == 2)
+        stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED, .node = w->word[1]});
+    else if (is(w, 0, "taken_over"))
+        stage_step(t, &(struct session_event){.kind = SE_TAKEN_OVER});
+    else if (is(w, 0, "close") && w->count == 2)
+        stage_step(t, &(struct session_event){.kind = SE_CLOSE, .why = why_called(w->word[1])});
+    else
+        return is(w, 0, "nothing");
+    return true;
+}
+
+/* ---- settings ---- */
+
+static bool setting(struct stage *t, const struct words *w)
+{
+    const uint32_t v = number(w, 2);
+    if (t->opened)
+        return false;
+    if (is(w, 1, "retries"))
+        t->router.retries = v;
+    else if (is(w, 1, "buffer"))
+        t->relay.buffer_bytes = v;
+    else if (is(w, 1, "vhost"))
+        t->env.vhost = v != 0;
+    else if (is(w, 1, "cut"))
+        t->cut = v;
+    else if (is(w, 1, "memory"))
+        t->blocks.max_bytes = v;
+    else
+        return false;
+    return true;
+}
+
+bool script_do(struct stage *t, const char *line)
+{
+    struct words w;
+    if (!split(line, &w))
+        return false;
+    if (is(&w, 0, "set"))
+        return setting(t, &w);
+    if (!t->opened)
+        stage_open(t);
+    if (is(&w, 0, "client"))
+        return w.count >= 2 && client_line(t, &w);
+    if (is(&w, 0, "node0") || is(&w, 0, "node1"))
+        return w.count >= 2 && node_line(t, w.word[0][4] - '0', &w);
+    return cluster_line(t, &w);
+}

@@ -1,0 +1,30 @@
+/* tests/replay/script.h - what can happen to a session, as words: the lines of a scenario.
+ *
+ *   client hello                 C0 C1 C2
+ *   client raw HEX
+ *   client connect APP | create_stream | publish NAME | play NAME | delete_stream | call NAME
+ *   client audio MS BYTES | video MS BYTES | data MS BYTES | buffer | pong | ping | type N BYTES
+ *   client chunk_size BYTES
+ *   client hold, client send     what it says between them arrives in one piece
+ *   client reads BYTES | all     how much of what waits for it it takes; 0: stalls
+ *   client ended | reset
+ *   placed NODE [epoch N] [wait] [took_over]      answers to "place"
+ *   unplaced WHY
+ *   released | moved NODE | taken_over | close WHY
+ *   nodeI connected | failed | ended | reset      I: 0 or 1
+ *   nodeI hello                  S0 S1 S2
+ *   nodeI connect_result | connect_error CODE | stream MSID | status LEVEL CODE
+ *   nodeI accepts                hello, connect_result, stream 1
+ *   nodeI audio MS BYTES | video MS BYTES | data MS BYTES | begin | eof | ping
+ *   nodeI raw HEX | reads BYTES | reads all
+ *   nothing
+ *   set KEY VALUE                before anything else: retries, buffer, vhost, cut, memory */
+#ifndef WEIR_TESTS_SCRIPT_H
+#define WEIR_TESTS_SCRIPT_H
+
+#include "tests/replay/stage.h"
+
+/* False: not a line of the language. */
+bool script_do(struct stage *t, const char *line);
+
+#endif

@@ -1,0 +1,471 @@
+#include "tests/replay/stage.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rtmp/handshake.h"
+
+static void require(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+PRINTF_LIKE(2, 3) static void note(struct stage *t, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    const size_t room = sizeof t->trace - t->trace_len;
+    const int n = vsnprintf(t->trace + t->trace_len, room, fmt, args);
+    va_end(args);
+    require(n >= 0 && (size_t)n + 1 < room);
+    t->trace_len += (size_t)n;
+    t->trace[t->trace_len++] = '\n';
+    t->trace[t->trace_len] = '\0';
+}
+
+const char *stage_take(struct stage *t, char out[STAGE_TRACE_MAX])
+{
+    memcpy(out, t->trace, t->trace_len + 1);
+    t->trace_len = 0;
+    t->trace[0] = '\0';
+    return out;
+}
+
+/* ---- the beginning and the end ---- */
+
+static void peer_open(struct stage *t, struct stage_peer *p)
+{
+    rtmp_chunk_reader_init(&p->in, &t->peer_pool, &t->peer_limits);
+    rtmp_chunk_writer_init(&p->out, &t->peer_pool);
+    p->reads_most = UINT64_MAX;
+    p->raw_left = RTMP_S0S1S2_BYTES;
+}
+
+static void peer_close(struct stage_peer *p)
+{
+    rtmp_chunk_reader_deinit(&p->in);
+    rtmp_chunk_writer_deinit(&p->out);
+}
+
+void stage_init(struct stage *t)
+{
+    memset(t, 0, sizeof *t);
+    block_pool_init(&t->blocks, 0);
+    block_pool_init(&t->peer_blocks, 0);
+    rtmp_pool_init(&t->pool, &t->blocks);
+    rtmp_pool_init(&t->peer_pool, &t->peer_blocks);
+    t->now_ms = STAGE_START_MS;
+    t->router = (struct config_router){
+        .retries = 2,
+        .dial_timeout_ms = 1000,
+        .answer_timeout_ms = 5000,
+        .setup_timeout_ms = 20000,
+        .handshake_timeout_ms = 10000,
+        .idle_timeout_ms = 30000,
+        .ping_interval_ms = 30000,
+        .ping_timeout_ms = 60000,
+    };
+    t->relay = (struct config_relay){.buffer_bytes = 64 * 1024, .stall_timeout_ms = 10000};
+    const struct rtmp_chunk_limits limits = {STAGE_MESSAGE_MAX, 2 * STAGE_MESSAGE_MAX, 64};
+    t->peer_limits = limits;
+    t->env = (struct session_env){.pool = &t->pool,
+                                  .router = &t->router,
+                                  .relay = &t->relay,
+                                  .unrouted_limits = {32 * 1024, 32 * 1024, 64},
+                                  .client_limits = limits,
+                                  .node_limits = limits,
+                                  .unrouted_bytes = 32 * 1024};
+    peer_open(t, &t->client);
+}
+
+void stage_open(struct stage *t)
+{
+    session_init(&t->s, &t->env, 1, t->now_ms);
+    t->opened = true;
+}
+
+void stage_deinit(struct stage *t)
+{
+    if (t->opened)
+        session_deinit(&t->s);
+    peer_close(&t->client);
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (t->nodes[i].generation > 0)
+            peer_close(&t->nodes[i]);
+    require(t->pool.live == 0 && t->peer_pool.live == 0);
+    rtmp_pool_deinit(&t->pool);
+    rtmp_pool_deinit(&t->peer_pool);
+    block_pool_deinit(&t->blocks); /* asserts that no block is left */
+    block_pool_deinit(&t->peer_blocks);
+}
+
+/* ---- messages in words ---- */
+
+static void note_command(struct stage *t, const char *who, const char *at, struct rtmp_msg *m)
+{
+    const uint8_t *payload;
+    struct rtmp_command c;
+    require(rtmp_msg_flatten(m, &payload) == ERR_OK);
+    require(rtmp_command_parse(payload, m->len, &c) == PARSE_OK);
+    struct rtmp_status status;
+    struct rtmp_connect connect;
+    if (c.kind == RTMP_CMD_ON_STATUS) {
+        rtmp_status_read(&c, &status);
+        note(t, "%s < %.*s %.*s%s", who, (int)status.level.len, (const char *)status.level.p,
+             (int)status.code.len, (const char *)status.code.p, at);
+    } else if (c.kind == RTMP_CMD_CONNECT) {
+        rtmp_connect_read(&c, &connect);
+        note(t, "%s < connect %.*s %.*s%s", who, (int)connect.app.len, (const char *)connect.app.p,
+             (int)connect.tc_url.len, (const char *)connect.tc_url.p, at);
+    } else if (c.kind == RTMP_CMD_RESULT) {
+        note(t, "%s < _result %g%s", who, c.transaction_id, at);
+    } else {
+        const struct view arg = c.arg[0].type == AMF0_STRING ? c.arg[0].string : (struct view){0};
+        note(t, "%s < %.*s%s%.*s%s", who, (int)c.name.len, (const char *)c.name.p,
+             arg.len ? " " : "", (int)arg.len, arg.len ? (const char *)arg.p : "", at);
+    }
+}
+
+static void note_user_control(struct stage *t, const char *who, const struct rtmp_msg *m)
+{
+    static const char *const names[] = {
+        [RTMP_STREAM_BEGIN] = "stream_begin",
+        [RTMP_STREAM_EOF] = "stream_eof",
+        [RTMP_SET_BUFFER_LENGTH] = "buffer",
+        [RTMP_PING_REQUEST] = "ping",
+        [RTMP_PING_RESPONSE] = "pong",
+    };
+    uint8_t wire[2] = {0};
+    (void)rtmp_msg_peek(m, wire, sizeof wire);
+    require(m->msid == 0 && wire[1] < sizeof names / sizeof names[0] && names[wire[1]]);
+    note(t, "%s < %s", who, names[wire[1]]);
+}
+
+static void note_message(struct stage *t, const char *who, struct rtmp_msg *m)
+{
+    char at[16] = ""; /* the message stream, where it is not the usual one */
+    if (t->quiet)
+        return;
+    if (m->msid > 1)
+        snprintf(at, sizeof at, " @%u", m->msid);
+    switch (m->type) {
+    case RTMP_SET_CHUNK_SIZE: /* hop by hop */
+    case RTMP_ACK:
+    case RTMP_WINDOW_ACK_SIZE:
+    case RTMP_SET_PEER_BANDWIDTH:
+        break;
+    case RTMP_COMMAND_AMF0:
+        note_command(t, who, at, m);
+        break;
+    case RTMP_USER_CONTROL:
+        note_user_control(t, who, m);
+        break;
+    case RTMP_AUDIO:
+    case RTMP_VIDEO:
+    case RTMP_DATA_AMF0:
+        note(t, "%s < %s %u %u%s", who,
+             m->type == RTMP_AUDIO   ? "audio"
+             : m->type == RTMP_VIDEO ? "video"
+                                     : "data",
+             m->timestamp, m->len, at);
+        break;
+    default:
+        note(t, "%s < type %u", who, m->type);
+    }
+}
+
+/* ---- what the session says ---- */
+
+static struct slice copy_of(struct block_pool *pool, const void *buf, size_t len)
+{
+    struct block *b = malloc(sizeof *b + len);
+    require(b != NULL);
+    *b = (struct block){.refs = 1, .cap = (uint32_t)len, .used = (uint32_t)len, .pool = pool};
+    if (len)
+        memcpy(b->data, buf, len);
+    pool->live_bytes += len;
+    return (struct slice){.block = b, .off = 0, .len = (uint32_t)len};
+}
+
+static void peer_hears(struct stage *t, struct stage_peer *p, const char *who, const uint8_t *buf,
+                       size_t len)
+{
+    const size_t raw = len < p->raw_left ? len : p->raw_left;
+    p->raw_left -= (uint32_t)raw;
+    if (raw > 0 && p->raw_left == 0)
+        note(t, "%s < handshake", who);
+    struct slice in = copy_of(&t->peer_blocks, buf + raw, len - raw);
+    struct block *block = in.block;
+    struct rtmp_msg *m;
+    enum parse_result r;
+    while ((r = rtmp_chunk_reader_next(&p->in, &in, &m)) == PARSE_OK) {
+        note_message(t, who, m);
+        rtmp_msg_unref(m);
+    }
+    require(r == PARSE_NEED_MORE);
+    block_unref(block);
+}
+
+/* True if anything has left. */
+static bool drain(struct stage *t, struct rtmp_chunk_writer *out, struct stage_peer *p,
+                  const char *who)
+{
+    bool any = false;
+    struct iovec iov[16];
+    size_t n;
+    while (p->reads_most > 0 && (n = rtmp_chunk_writer_iov(out, iov, 16, 64 * 1024)) > 0) {
+        size_t done = 0;
+        for (size_t i = 0; i < n && p->reads_most > 0; i++) {
+            const size_t len = iov[i].iov_len < p->reads_most ? iov[i].iov_len : p->reads_most;
+            peer_hears(t, p, who, iov[i].iov_base, len);
+            done += len;
+            if (p->reads_most != UINT64_MAX)
+                p->reads_most -= len;
+        }
+        rtmp_chunk_writer_advance(out, done);
+        if (p == &t->client)
+            t->s.bytes_out += done;
+        any = true;
+    }
+    return any;
+}
+
+static void note_actions(struct stage *t, unsigned actions)
+{
+    const struct session *s = &t->s;
+    const struct session_ended *ended = &s->ended;
+    if (actions & ACT_NODE_FAILED)
+        note(t, "node_failed %s %s", s->excluded[s->excluded_count - 1],
+             node_fail_name(s->last_fail));
+    if (actions & ACT_HANDED_OVER)
+        note(t, "handed_over %s epoch %llu", ended->key.text, (unsigned long long)ended->epoch);
+    if (actions & ACT_RELEASE)
+        note(t, "release %s epoch %llu%s", ended->key.text, (unsigned long long)ended->epoch,
+             ended->keep_hint ? " keep" : "");
+    if (actions & ACT_PLACE) {
+        char but[256] = "";
+        for (uint32_t i = 0; i < s->excluded_count; i++)
+            snprintf(but + strlen(but), sizeof but - strlen(but), " not %s", s->excluded[i]);
+        note(t, "place %s %s%s", s->key.text, s->kind == SESSION_PUBLISH ? "publish" : "play", but);
+    }
+    if (actions & ACT_STARTED)
+        note(t, "started");
+    if (actions & ACT_SHUTDOWN)
+        note(t, "shutdown");
+    if (actions & ACT_FREE) {
+        note(t, "free");
+        t->over = true;
+    }
+}
+
+static void note_state(struct stage *t)
+{
+    const struct session *s = &t->s;
+    if (s->state == t->state_seen)
+        return;
+    t->state_seen = s->state;
+    if (s->state == SESS_CLOSING)
+        note(t, "state closing %s", close_why_name(s->why));
+    else
+        note(t, "state %s", session_state_name(s->state));
+}
+
+static void note_held(struct stage *t, bool *seen, bool held, const char *who)
+{
+    if (held != *seen && t->s.state != SESS_CLOSING)
+        note(t, "%s %s", held ? "hold" : "hear", who);
+    *seen = held;
+}
+
+static void note_pressure(struct stage *t)
+{
+    const struct session *s = &t->s;
+    const bool flows = s->state == SESS_PLACE || s->state == SESS_RELAY;
+    note_held(t, &t->client_held, flows && !session_reads_client(s), "client");
+    note_held(t, &t->node_held, flows && s->current >= 0 && !session_reads_node(s, s->current),
+              "node");
+}
+
+/* Sockets are what the links say. */
+static void sync_links(struct stage *t)
+{
+    for (int i = 0; i < SESSION_LINKS; i++) {
+        const struct node_link *l = &t->s.links[i];
+        struct stage_peer *p = &t->nodes[i];
+        const bool another = l->generation != p->generation;
+        if (t->link_seen[i] && (l->state == NODE_OFF || another)) {
+            note(t, "hang_up node%d", i);
+            t->link_seen[i] = false;
+        }
+        if (l->state != NODE_DIAL || !another)
+            continue;
+        if (p->generation > 0)
+            peer_close(p);
+        peer_open(t, p);
+        p->generation = l->generation;
+        if (l->check_only)
+            p->raw_left = RTMP_C0C1_BYTES;
+        note(t, "%s node%d %s", l->check_only ? "check" : "dial", i, t->s.node);
+        t->link_seen[i] = true;
+    }
+}
+
+/* As session_io.c: what has left is told to a session that waits to hear of it. */
+static bool flush(struct stage *t)
+{
+    static const char *const names[SESSION_LINKS] = {"node0", "node1"};
+    struct session *s = &t->s;
+    bool news = false;
+    if (!s->client_gone && drain(t, &s->client.link.out, &t->client, "client"))
+        news = s->state == SESS_CLOSING || s->node_paused || s->client_paused;
+    for (int i = 0; i < SESSION_LINKS; i++) {
+        struct node_link *l = &s->links[i];
+        if (l->state == NODE_OFF || l->state == NODE_DIAL)
+            continue;
+        const bool sent = drain(t, &l->link.out, &t->nodes[i], names[i]);
+        if ((sent && s->client_paused) || (l->state == NODE_CLOSING && (sent || !l->link.out.count)))
+            news = true;
+    }
+    return news;
+}
+
+static void step_once(struct stage *t, const struct session_event *ev)
+{
+    require(t->opened && !t->over);
+    const unsigned actions = session_step(&t->s, ev, t->now_ms);
+    note_state(t);
+    note_actions(t, actions);
+    note_pressure(t);
+    sync_links(t);
+}
+
+void stage_step(struct stage *t, const struct session_event *ev)
+{
+    step_once(t, ev);
+    while (!t->over && flush(t))
+        step_once(t, &(struct session_event){.kind = SE_FLUSHED});
+}
+
+void stage_run_until(struct stage *t, uint64_t ms)
+{
+    while (!t->over && session_deadline(&t->s) <= ms) {
+        const uint64_t at = session_deadline(&t->s);
+        if (at > t->now_ms)
+            t->now_ms = at;
+        const size_t before = t->trace_len;
+        char *text = t->trace + before;
+        if (!t->quiet)
+            note(t, "at %llu", (unsigned long long)(t->now_ms - STAGE_START_MS));
+        const size_t head = t->trace_len;
+        stage_step(t, &(struct session_event){.kind = SE_TICK});
+        if (t->trace_len == head) { /* nothing came of it */
+            t->trace_len = before;
+            *text = '\0';
+        }
+        require(t->over || session_deadline(&t->s) > t->now_ms); /* a timer would spin */
+    }
+    t->now_ms = ms;
+}
+
+/* ---- what peers say ---- */
+
+/* The session gets it in pieces, each in an allocation of its own. */
+static void bytes_arrive(struct stage *t, struct session_event ev, const uint8_t *buf, size_t len)
+{
+    const size_t step = t->cut ? t->cut : len;
+    for (size_t done = 0; done < len && !t->over; done += step) {
+        const size_t n = len - done < step ? len - done : step;
+        struct slice in = copy_of(&t->blocks, buf + done, n);
+        struct block *block = in.block;
+        ev.bytes = &in;
+        stage_step(t, &ev);
+        block_unref(block);
+    }
+}
+
+static uint8_t *all_of(struct rtmp_chunk_writer *out, size_t *len)
+{
+    uint8_t *buf = NULL;
+    struct iovec iov[16];
+    size_t n;
+    *len = 0;
+    while ((n = rtmp_chunk_writer_iov(out, iov, 16, 64 * 1024)) > 0) {
+        size_t batch = 0;
+        for (size_t i = 0; i < n; i++) {
+            buf = realloc(buf, *len + batch + iov[i].iov_len);
+            require(buf != NULL);
+            memcpy(buf + *len + batch, iov[i].iov_base, iov[i].iov_len);
+            batch += iov[i].iov_len;
+        }
+        rtmp_chunk_writer_advance(out, batch);
+        *len += batch;
+    }
+    return buf;
+}
+
+static void push(struct stage *t, struct stage_peer *p, uint8_t type, uint32_t msid,
+                 uint32_t time_ms, const void *payload, size_t len)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&t->peer_pool, type, msid, time_ms, payload, len);
+    require(m && rtmp_chunk_writer_push(&p->out, m, msid, time_ms) == ERR_OK);
+    rtmp_msg_unref(m);
+}
+
+void stage_client_send(struct stage *t)
+{
+    size_t len;
+    uint8_t *buf = all_of(&t->client.out, &len);
+    t->holding = false;
+    bytes_arrive(t, (struct session_event){.kind = SE_CLIENT_BYTES}, buf, len);
+    free(buf);
+}
+
+void stage_client_raw(struct stage *t, const void *buf, size_t len)
+{
+    require(rtmp_chunk_writer_push_raw(&t->client.out, buf, len) == ERR_OK);
+    if (!t->holding)
+        stage_client_send(t);
+}
+
+void stage_client_says(struct stage *t, uint8_t type, uint32_t msid, uint32_t time_ms,
+                       const void *payload, size_t len)
+{
+    push(t, &t->client, type, msid, time_ms, payload, len);
+    if (!t->holding)
+        stage_client_send(t);
+}
+
+void stage_node_raw(struct stage *t, int link, const void *buf, size_t len)
+{
+    bytes_arrive(t, (struct session_event){.kind = SE_NODE_BYTES, .link = link}, buf, len);
+}
+
+void stage_node_says(struct stage *t, int link, uint8_t type, uint32_t msid, uint32_t time_ms,
+                     const void *payload, size_t len)
+{
+    size_t n;
+    push(t, &t->nodes[link], type, msid, time_ms, payload, len);
+    uint8_t *buf = all_of(&t->nodes[link].out, &n);
+    stage_node_raw(t, link, buf, n);
+    free(buf);
+}
+
+static void reads(struct stage *t, struct stage_peer *p, uint64_t bytes)
+{
+    p->reads_most = bytes;
+    while (!t->over && flush(t))
+        step_once(t, &(struct session_event){.kind = SE_FLUSHED});
+}
+
+void stage_client_reads(struct stage *t, uint64_t bytes)
+{
+    reads(t, &t->client, bytes);
+}
+
+void stage_node_reads(struct stage *t, int link, uint64_t bytes)
+{
+    reads(t, &t->nodes[link], bytes);
+}

@@ -1,0 +1,189 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "router/admission.h"
+
+static void address_v4(uint8_t out[16], uint32_t n)
+{
+    memset(out, 0, 16);
+    out[10] = out[11] = 0xff;
+    out[12] = (uint8_t)(n >> 24);
+    out[13] = (uint8_t)(n >> 16);
+    out[14] = (uint8_t)(n >> 8);
+    out[15] = (uint8_t)n;
+}
+
+static void set(struct admission *a, uint32_t connections, uint32_t per_address, uint32_t rate,
+                uint32_t workers)
+{
+    const struct admission_limits l = {connections, per_address, rate};
+    admission_set_limits(a, &l, workers);
+}
+
+static enum close_why identify_v4(struct admission *a, uint32_t n, uint64_t now_ms)
+{
+    uint8_t addr[16];
+    address_v4(addr, n);
+    return admission_identify(a, addr, now_ms);
+}
+
+static void leave_v4(struct admission *a, uint32_t n)
+{
+    uint8_t addr[16];
+    address_v4(addr, n);
+    admission_leave(a, addr);
+}
+
+static void no_limits_means_no_limits(void **state)
+{
+    (void)state;
+    struct admission a;
+    admission_init(&a);
+    for (uint32_t i = 0; i < 1000; i++) {
+        assert_int_equal(admission_connect(&a), WHY_NONE);
+        assert_int_equal(identify_v4(&a, 1, 5), WHY_NONE);
+    }
+    assert_int_equal(a.connections, 1000);
+    assert_null(a.entries);
+    for (uint32_t i = 0; i < 1000; i++)
+        leave_v4(&a, 1);
+    assert_int_equal(a.connections, 0);
+    admission_deinit(&a);
+}
+
+static void total_is_bounded(void **state)
+{
+    (void)state;
+    struct admission a;
+    admission_init(&a);
+    set(&a, 7, 0, 0, 2); /* 4 of 7 for one of two workers */
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(admission_connect(&a), WHY_NONE);
+    assert_int_equal(admission_connect(&a), WHY_LIMIT_CONNECTIONS);
+    assert_int_equal(a.connections, 4);
+    admission_leave(&a, NULL);
+    assert_int_equal(admission_connect(&a), WHY_NONE);
+    set(&a, 2, 0, 0, 2); /* a reload lowers it: the live ones stay */
+    admission_leave(&a, NULL);
+    assert_int_equal(admission_connect(&a), WHY_LIMIT_CONNECTIONS);
+    admission_deinit(&a);
+}
+
+static void addresses_are_bounded_each(void **state)
+{
+    (void)state;
+    struct admission a;
+    admission_init(&a);
+    set(&a, 0, 2, 0, 1);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(admission_connect(&a), WHY_NONE);
+    assert_int_equal(identify_v4(&a, 1, 5), WHY_NONE);
+    assert_int_equal(identify_v4(&a, 1, 5), WHY_NONE);
+    assert_int_equal(identify_v4(&a, 1, 5), WHY_LIMIT_ADDRESS);
+    admission_leave(&a, NULL); /* the refused one was not counted for the address */
+    assert_int_equal(identify_v4(&a, 2, 5), WHY_NONE);
+    leave_v4(&a, 1);
+    assert_int_equal(identify_v4(&a, 1, 5), WHY_NONE);
+    assert_int_equal(identify_v4(&a, 1, 5), WHY_LIMIT_ADDRESS);
+    admission_deinit(&a);
+}
+
+static void an_ipv6_client_is_its_network(void **state)
+{
+    (void)state;
+    struct admission a;
+    uint8_t addr[16] = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9};
+    admission_init(&a);
+    set(&a, 0, 2, 0, 1);
+    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    addr[15] = 1;
+    addr[8] = 7;
+    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    addr[12] = 3;
+    assert_int_equal(admission_identify(&a, addr, 5), WHY_LIMIT_ADDRESS);
+    addr[7] = 2; /* the neighbour */
+    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    admission_deinit(&a);
+}
+
+static void rate_is_bounded(void **state)
+{
+    (void)state;
+    static const uint32_t rates[] = {1, 3, 7, 100, 600, 999, 1500};
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        struct admission a;
+        uint32_t at_once = 0, later = 0;
+        admission_init(&a);
+        set(&a, 0, 0, rates[i], 1);
+        while (identify_v4(&a, 1, 1000) == WHY_NONE)
+            at_once++;
+        assert_int_equal(at_once, rates[i]);
+        assert_int_equal(identify_v4(&a, 1, 1000), WHY_LIMIT_RATE);
+        assert_int_equal(identify_v4(&a, 2, 1000), WHY_NONE);
+        for (uint64_t ms = 1000; ms < 11000; ms++)
+            while (identify_v4(&a, 1, ms) == WHY_NONE)
+                later++;
+        assert_in_range(later, rates[i] * 10 - 1 - rates[i] / 50, rates[i] * 10 + rates[i] / 50);
+        admission_deinit(&a);
+    }
+}
+
+static void the_table_forgets_and_grows(void **state)
+{
+    (void)state;
+    struct admission a;
+    admission_init(&a);
+    set(&a, 0, 1, 0, 1);
+    for (uint32_t i = 0; i < 100000; i++) { /* come and go: nothing to remember */
+        assert_int_equal(admission_connect(&a), WHY_NONE);
+        assert_int_equal(identify_v4(&a, i, 5), WHY_NONE);
+        leave_v4(&a, i);
+    }
+    assert_true(a.entry_cap <= 1024);
+    for (uint32_t i = 0; i < 20000; i++) {
+        assert_int_equal(admission_connect(&a), WHY_NONE);
+        assert_int_equal(identify_v4(&a, i, 5), WHY_NONE);
+    }
+    for (uint32_t i = 0; i < 20000; i++)
+        assert_int_equal(identify_v4(&a, i, 5), WHY_LIMIT_ADDRESS);
+    for (uint32_t i = 0; i < 20000; i++)
+        leave_v4(&a, i);
+    assert_int_equal(a.connections, 0);
+    for (uint32_t i = 0; i < 20000; i++)
+        assert_int_equal(identify_v4(&a, i, 5), WHY_NONE);
+    admission_deinit(&a);
+}
+
+static void a_full_table_refuses_newcomers(void **state)
+{
+    (void)state;
+    struct admission a;
+    uint32_t taken = 0;
+    admission_init(&a);
+    set(&a, 0, 1, 0, 1);
+    while (taken < 1u << 20 && identify_v4(&a, taken, 5) == WHY_NONE)
+        taken++;
+    assert_in_range(taken, 30000, (1u << 20) - 1);
+    assert_int_equal(identify_v4(&a, taken, 5), WHY_LIMIT_ADDRESS);
+    admission_deinit(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_limits_means_no_limits),
+        cmocka_unit_test(total_is_bounded),
+        cmocka_unit_test(addresses_are_bounded_each),
+        cmocka_unit_test(an_ipv6_client_is_its_network),
+        cmocka_unit_test(rate_is_bounded),
+        cmocka_unit_test(the_table_forgets_and_grows),
+        cmocka_unit_test(a_full_table_refuses_newcomers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,111 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/stream_index.h"
+
+enum { STREAMS = 700, MEMBERS = 3 };
+
+static void key_of(struct stream_key *k, unsigned n)
+{
+    char text[32];
+    snprintf(text, sizeof text, "live/cam%u", n);
+    assert_int_equal(stream_key_parse(text, k), ERR_OK);
+}
+
+static uint32_t members_of(const struct stream_index *x, const struct stream_key *key)
+{
+    uint32_t n = 0;
+    for (const struct stream_member *m = stream_index_first(x, key); m; m = stream_index_next(m)) {
+        assert_string_equal(m->key->text, key->text);
+        n++;
+    }
+    return n;
+}
+
+static void finds_all_members_of_a_stream(void **state)
+{
+    (void)state;
+    struct stream_index x;
+    struct stream_key *keys = calloc(STREAMS, sizeof *keys);
+    struct stream_member *members = calloc((size_t)STREAMS * MEMBERS, sizeof *members);
+    assert_non_null(keys);
+    assert_non_null(members);
+    assert_int_equal(stream_index_init(&x), ERR_OK);
+    for (unsigned i = 0; i < STREAMS; i++)
+        key_of(&keys[i], i);
+    for (unsigned m = 0; m < MEMBERS; m++) /* growing on the way */
+        for (unsigned i = 0; i < STREAMS; i++)
+            stream_index_add(&x, &members[i * MEMBERS + m], &keys[i]);
+    assert_int_equal(x.count, STREAMS * MEMBERS);
+    assert_true(x.bucket_count > 256);
+    for (unsigned i = 0; i < STREAMS; i++)
+        assert_int_equal(members_of(&x, &keys[i]), MEMBERS);
+    for (unsigned i = 0; i < STREAMS; i++) { /* the first, the middle or the last one */
+        stream_index_remove(&x, &members[i * MEMBERS + i % MEMBERS]);
+        assert_int_equal(members_of(&x, &keys[i]), MEMBERS - 1);
+    }
+    assert_int_equal(x.count, STREAMS * (MEMBERS - 1));
+    stream_index_deinit(&x);
+    free(members);
+    free(keys);
+}
+
+static void removing_twice_is_nothing(void **state)
+{
+    (void)state;
+    struct stream_index x;
+    struct stream_key k;
+    struct stream_member m = {0};
+    assert_int_equal(stream_index_init(&x), ERR_OK);
+    key_of(&k, 1);
+    stream_index_remove(&x, &m); /* never added */
+    stream_index_add(&x, &m, &k);
+    stream_index_remove(&x, &m);
+    stream_index_remove(&x, &m);
+    assert_int_equal(x.count, 0);
+    assert_null(stream_index_first(&x, &k));
+    stream_index_add(&x, &m, &k);
+    assert_ptr_equal(stream_index_first(&x, &k), &m);
+    assert_null(stream_index_next(&m));
+    stream_index_deinit(&x);
+}
+
+static void unknown_streams_have_no_members(void **state)
+{
+    (void)state;
+    struct stream_index x;
+    struct stream_key a, b;
+    struct stream_member m = {0};
+    assert_int_equal(stream_index_init(&x), ERR_OK);
+    key_of(&a, 1);
+    key_of(&b, 2);
+    assert_null(stream_index_first(&x, &a));
+    stream_index_add(&x, &m, &a);
+    assert_null(stream_index_first(&x, &b));
+    /* the same hash is not the same stream */
+    m.hash = stream_key_hash(&b);
+    struct stream_member **bucket = &x.buckets[m.hash & (x.bucket_count - 1)];
+    for (uint32_t i = 0; i < x.bucket_count; i++)
+        x.buckets[i] = NULL;
+    *bucket = &m;
+    assert_null(stream_index_first(&x, &b));
+    stream_index_deinit(&x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(finds_all_members_of_a_stream),
+        cmocka_unit_test(removing_twice_is_nothing),
+        cmocka_unit_test(unknown_streams_have_no_members),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
