@@ -67,7 +67,9 @@ static void print_candidates(const struct place_candidate *list, const struct pl
         printf("%-4s %-20s %-24s %-9s %-8s %8u %8s %10.4g  %s%s\n", p->node == r->node ? "=>" : "",
                p->node->conf.id, p->node->conf.rtmp, node_admin_name(p->node->admin),
                node_health_name(p->node->health), p->node->streams, bound, p->score,
-               place_why_name(p->why), p->late ? ", last dial failed" : "");
+               p->node == r->node && r->reason == PLACED_CLAIM ? "live here"
+                                                               : place_why_name(p->why),
+               p->late ? ", last dial failed" : "");
     }
 }
 

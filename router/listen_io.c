@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, DEFAULT_PORT = 1935 };
+enum { DEFAULT_PORT = 1935 };
 
 static enum err resolve(const char *address, struct addrinfo **out, char *error)
 {
@@ -42,7 +42,7 @@ static int bind_one(const struct addrinfo *ai, bool share)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     if (share)
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
         return fd;
     const int saved = errno;
     close(fd);

@@ -24,10 +24,10 @@
 #include "router/worker_io.h"
 
 enum {
-    TURN_MS = 200, /* how often the parent looks around without a signal */
-    RESTART_EARLY_MS =
-        1000, /* a worker that dies sooner than this after its start is restarted with a delay */
-    READY_MS = 15000, /* a first worker that is not ready by then has failed */
+    TURN_MS = 200,           /* how often the parent looks around without a signal */
+    RESTART_EARLY_MS = 1000, /* a worker that dies sooner than this after its start ... */
+    RESTART_DELAY_MS = 300,  /* ... is restarted after this: no fork storm */
+    READY_MS = 15000,        /* a first worker that is not ready by then has failed */
 };
 
 struct parent_slot {
@@ -45,7 +45,7 @@ struct parent {
     int doorbells[WORKERS_MAX];
     uint32_t workers;
     struct parent_slot slots[WORKERS_MAX];
-    sigset_t signals, before; /* blocked in the parent; the mask for workers */
+    sigset_t signals; /* blocked; a worker unblocks them when its handlers are in place */
     bool stopping, failed;
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
 };
@@ -138,7 +138,6 @@ static int run_worker(struct parent *p, uint32_t slot, pid_t parent)
     if (getppid() != parent)
         return 1; /* it died before we asked to be told */
     listen_close(&p->listen, slot);
-    sigprocmask(SIG_SETMASK, &p->before, NULL);
     return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->workers);
 }
 
@@ -155,7 +154,7 @@ static void start_worker(struct parent *p, uint32_t slot)
         exit(run_worker(p, slot, parent));
     if (s->pid < 0) {
         s->pid = 0;
-        s->restart_at_ms = clock_mono_ms() + RESTART_EARLY_MS;
+        s->restart_at_ms = clock_mono_ms() + RESTART_DELAY_MS;
         LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot),
             log_text(K_ERROR, strerror(errno)));
     }
@@ -183,7 +182,7 @@ static void worker_ended(struct parent *p, uint32_t slot, int status)
         p->failed = p->failed || !well;
         return;
     }
-    s->restart_at_ms = early ? now + RESTART_EARLY_MS : now;
+    s->restart_at_ms = early ? now + RESTART_DELAY_MS : now;
 }
 
 static void reap(struct parent *p)
@@ -270,19 +269,30 @@ static void turn(struct parent *p)
 
 /* ---- beginning and end ---- */
 
+/* False: it ended, or took too long. */
+static bool wait_ready(struct parent *p, uint32_t slot)
+{
+    const uint64_t until = clock_mono_ms() + READY_MS;
+    while (!p->stopping && !atomic_load(&p->shared->slots[slot].ready)) {
+        handle(p, next_signal(p));
+        reap(p);
+        if (p->slots[slot].pid == 0 || clock_mono_ms() > until)
+            return false;
+    }
+    return true;
+}
+
 /* The first worker writes the node list into the store; the others start when it serves. */
 static bool start_all(struct parent *p)
 {
-    for (uint32_t i = 0; i < p->workers; i++) {
+    start_worker(p, 0);
+    if (!wait_ready(p, 0))
+        return false;
+    for (uint32_t i = 1; i < p->workers && !p->stopping; i++)
         start_worker(p, i);
-        const uint64_t until = clock_mono_ms() + READY_MS;
-        while (i == 0 && !p->stopping && !atomic_load(&p->shared->slots[0].ready)) {
-            handle(p, next_signal(p));
-            reap(p);
-            if (p->slots[0].pid == 0 || clock_mono_ms() > until)
-                return false;
-        }
-    }
+    for (uint32_t i = 1; i < p->workers; i++)
+        if (!wait_ready(p, i))
+            return false;
     return true;
 }
 
@@ -327,7 +337,7 @@ static void block_signals(struct parent *p)
     sigaddset(&p->signals, SIGTERM);
     sigaddset(&p->signals, SIGINT);
     sigaddset(&p->signals, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &p->signals, &p->before);
+    sigprocmask(SIG_BLOCK, &p->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -358,7 +368,7 @@ int parent_run(const char *path, struct config *config)
         LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED, log_text(K_ERROR, error));
     if (well && !start_all(p)) {
         LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED,
-            log_text(K_ERROR, "the first worker did not start; its log lines say why"));
+            log_text(K_ERROR, "a worker did not start; its log lines say why"));
         well = false;
         stop(p);
     } else if (well) {

@@ -252,6 +252,11 @@ static void decide(struct session_conn *c)
     const struct session *s = &c->s;
     const bool publisher = s->kind == SESSION_PUBLISH;
     const bool own = c->found_live && c->found.session == s->id;
+    if (publisher && s->placed && c->found_live && !own && c->found.epoch > s->claim_epoch) {
+        session_post(c,
+                     &(struct session_event){.kind = SE_TAKEN_OVER}); /* while we were retrying */
+        return;
+    }
     if (publisher && c->found_live && !own && !may_take_over(c)) {
         session_post(c, &(struct session_event){.kind = SE_UNPLACED, .why = WHY_DUPLICATE});
         return;
@@ -407,6 +412,16 @@ static bool concerns(const struct session_conn *c, const struct claim *claim,
     return s->claim_epoch != 0 && claim->epoch > s->claim_epoch;
 }
 
+static void log_player_moved(struct session_conn *c, const struct claim *claim)
+{
+    char stream[STREAM_KEY_MAX];
+    c->w->process.players_moved++;
+    LOG(&c->w->log, LOG_INFO, EV_PLAYER_MOVED, log_u64(K_SID, c->s.id),
+        log_text(K_CLIENT, c->client),
+        log_text(K_STREAM, worker_stream_text(c->w, &claim->key, stream)),
+        log_text(K_NODE, claim->node), log_u64(K_EPOCH, claim->epoch));
+}
+
 /* The index changes while sessions act on the news, so the search begins anew after each: what has
  * acted is no longer concerned. */
 static void tell_sessions(struct worker *w, const struct claim *claim)
@@ -421,12 +436,8 @@ static void tell_sessions(struct worker *w, const struct claim *claim)
             struct session_event ev;
             if (!concerns(c, claim, &ev))
                 continue;
-            if (ev.kind == SE_STREAM_MOVED) {
-                w->process.players_moved++;
-                LOG(&w->log, LOG_INFO, EV_PLAYER_MOVED, log_u64(K_SID, c->s.id),
-                    log_text(K_CLIENT, c->client), log_text(K_NODE, claim->node),
-                    log_u64(K_EPOCH, claim->epoch));
-            }
+            if (ev.kind == SE_STREAM_MOVED)
+                log_player_moved(c, claim);
             c->told_epoch = claim->epoch;
             session_post(c, &ev);
             told = true;
@@ -448,26 +459,36 @@ static void collect(void *arg, const struct store_change *change)
         b->claims[b->count++] = change->claim;
 }
 
+struct recheck {
+    struct worker *w;
+    struct stream_key key;
+};
+
 static void recheck(void *arg, enum err e, const struct claim *claim)
 {
+    struct recheck *r = arg;
     if (e == ERR_OK)
-        tell_sessions(arg, claim);
+        tell_sessions(r->w, claim);
+    free(r);
 }
 
-/* We fell behind the change log: asks for the claim of every stream that we carry. */
+/* We fell behind the change log: asks for the claim of every stream that we carry. Acting on an
+ * answer changes the list of sessions, so the streams are noted first. */
 static void recheck_all(struct worker *w)
 {
-    struct stream_key *keys = malloc((w->conn_count + 1) * sizeof *keys);
+    struct recheck **all = calloc(w->conn_count + 1, sizeof(struct recheck *));
     uint32_t count = 0;
-    if (!keys)
+    if (!all)
         return; /* the next change of each stream will tell */
-    for (const struct session_conn *c = w->conns; c; c = c->next)
-        if (c->s.placed)
-            keys[count++] = c->s.key;
+    for (const struct session_conn *c = w->conns; c; c = c->next) {
+        if (!c->s.placed || !(all[count] = malloc(sizeof **all)))
+            continue;
+        *all[count++] = (struct recheck){.w = w, .key = c->s.key};
+    }
     for (uint32_t i = 0; i < count; i++)
-        store_claim_get(w->store, &keys[i], w->config->placement.hold_ms, clock_wall_ms(), recheck,
-                        w);
-    free(keys);
+        store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, clock_wall_ms(),
+                        recheck, all[i]);
+    free(all);
 }
 
 /* False: nothing more to read. */

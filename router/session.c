@@ -12,6 +12,7 @@ enum {
     REFUSED_WITHIN_MS = 1000, /* a node that closes so soon after its Start has refused */
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
+    QUEUED_MESSAGE_BYTES = 128, /* besides its payload: empty ones fill memory too */
     STATUS_TEXT_MAX = 160,
 };
 
@@ -402,14 +403,15 @@ static uint64_t hash_args(struct view app, struct view name)
 /* A second publish or play on the connection ends the first: a new node link. */
 static void begin_stream(struct session *s, const struct client_event *ev, uint64_t now_ms)
 {
+    const struct amf0_value *arg = &ev->cmd.arg[0];
     end_stream(s, now_ms);
-    if (s->state != SESS_COMMAND)
+    if (s->state != SESS_COMMAND ||
+        (arg->type == AMF0_BOOLEAN && !arg->boolean)) /* publish(false) only ends */
         return;
     forget_stream(s);
     s->kind = ev->kind == CLIENT_PUBLISH ? SESSION_PUBLISH : SESSION_PLAY;
     s->asked_ms = now_ms;
     const struct view app = s->client.info.app;
-    const struct amf0_value *arg = &ev->cmd.arg[0];
     const struct view name = arg->type == AMF0_STRING ? arg->string : (struct view){0};
     const struct view vhost =
         s->env->vhost ? stream_key_vhost(s->client.info.tc_url, app, name) : (struct view){0};
@@ -795,21 +797,33 @@ uint64_t session_deadline(const struct session *s)
 
 /* ---- back-pressure ---- */
 
+static uint64_t queued(const struct rtmp_link *l)
+{
+    return l->out.queued_bytes + (uint64_t)l->out.count * QUEUED_MESSAGE_BYTES;
+}
+
+/* Beyond what relaying fills, even with one more message: answers, statuses, commands that the peer
+ * does not read. */
+static bool overfull(const struct session *s, const struct rtmp_link *l)
+{
+    return queued(l) >= 2 * s->env->relay->buffer_bytes + s->env->node_limits.message_bytes;
+}
+
 /* Full at relay.buffer, free again at half of it. Whoever takes an eighth of the buffer within
  * relay.stall_timeout is slow, not stalled. */
-static void watch_queue(struct session *s, bool *paused, uint64_t queued, uint64_t now_ms)
+static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_t now_ms)
 {
     const uint64_t high = s->env->relay->buffer_bytes;
-    if (!*paused && queued < high)
+    if (!*paused && bytes < high)
         return;
-    if (*paused && queued <= high / 2) {
+    if (*paused && bytes <= high / 2) {
         *paused = false;
         s->stall_deadline_ms = 0;
         s->heard_ms = now_ms;
         return;
     }
-    if (!*paused || queued + high / 8 <= s->stall_mark) {
-        s->stall_mark = queued;
+    if (!*paused || bytes + high / 8 <= s->stall_mark) {
+        s->stall_mark = bytes;
         s->stall_deadline_ms = now_ms + s->env->relay->stall_timeout_ms;
     }
     *paused = true;
@@ -821,15 +835,14 @@ static void update_pressure(struct session *s, uint64_t now_ms)
     if (s->state != SESS_RELAY || !n)
         return;
     if (s->kind == SESSION_PUBLISH)
-        watch_queue(s, &s->client_paused, n->link.out.queued_bytes, now_ms);
+        watch_queue(s, &s->client_paused, queued(&n->link), now_ms);
     else
-        watch_queue(s, &s->node_paused, s->client.link.out.queued_bytes, now_ms);
+        watch_queue(s, &s->node_paused, queued(&s->client.link), now_ms);
 }
 
 bool session_reads_client(const struct session *s)
 {
-    /* Answers it does not read (pings, acknowledgements) are bounded too */
-    if (s->client_gone || s->client.link.out.queued_bytes >= 2 * s->env->relay->buffer_bytes)
+    if (s->client_gone || overfull(s, &s->client.link))
         return false;
     switch (s->state) {
     case SESS_HANDSHAKE:
@@ -839,14 +852,14 @@ bool session_reads_client(const struct session *s)
     case SESS_PLACE:
         return s->pending.bytes < s->env->relay->buffer_bytes;
     case SESS_RELAY:
-        return !s->client_paused;
+        return !s->client_paused && (s->current < 0 || !overfull(s, &s->links[s->current].link));
     }
     return true;
 }
 
 bool session_reads_node(const struct session *s, int link)
 {
-    return link != s->current || !s->node_paused;
+    return link != s->current || (!s->node_paused && !overfull(s, &s->client.link));
 }
 
 /* ---- the machine ---- */

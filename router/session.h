@@ -95,11 +95,11 @@ struct session_event {
 /* In the order they are performed. */
 enum session_action {
     ACT_NODE_FAILED = 1 << 0, /* the last of excluded was given up because of last_fail: say so */
-    ACT_HANDED_OVER = 1 << 1, /* our node link is closed: tell the publisher that took over (ended) */
+    ACT_HANDED_OVER = 1 << 1, /* node link closed: tell the publisher that took over (ended) */
     ACT_RELEASE = 1 << 2,     /* give up the claim and the session's record (ended) */
     ACT_PLACE = 1 << 3,       /* find a node; answer by SE_PLACED or SE_UNPLACED */
     ACT_STARTED = 1 << 4,     /* the node has answered: log it */
-    ACT_SHUTDOWN = 1 << 5,    /* all has left: send no more, but hear the client out: it must read it */
+    ACT_SHUTDOWN = 1 << 5,    /* all has left: send no more, but hear the client out */
     ACT_FREE = 1 << 6,        /* close the sockets and free */
 };
 

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,9 +117,18 @@ static void close_node_socket(struct session_conn *c, struct node_socket *n)
     ev_io_stop(c->w->loop, &n->wr);
     close(n->fd);
     n->fd = -1;
+    n->broken = false;
     if (n->in)
         block_unref(n->in);
     n->in = NULL;
+}
+
+/* Without its query: tokens travel there. */
+static struct log_field log_app(const struct session *s)
+{
+    const struct view app = s->client.info.app;
+    const uint8_t *query = app.len ? memchr(app.p, '?', app.len) : NULL;
+    return log_text_n(K_APP, app.p, query ? (size_t)(query - app.p) : app.len);
 }
 
 static void log_closed(struct session_conn *c)
@@ -127,6 +137,10 @@ static void log_closed(struct session_conn *c)
     struct worker *w = c->w;
     if (s->why == WHY_PROXY_LOCAL)
         return;
+    if (s->why == WHY_LIMIT_ADDRESS || s->why == WHY_LIMIT_RATE) {
+        worker_log_refused(w, s->why, c->client);
+        return;
+    }
     char stream[STREAM_KEY_MAX];
     const uint64_t now = clock_mono_ms();
     const bool asked = s->asked_ms != 0;
@@ -150,8 +164,7 @@ static void log_closed(struct session_conn *c)
         log_text(K_KIND, !asked                       ? ""
                          : s->kind == SESSION_PUBLISH ? "publish"
                                                       : "play"),
-        log_text_n(K_APP, s->client.info.app.p, s->client.info.app.len),
-        log_text(K_STREAM, s->key.len ? worker_stream_text(w, &s->key, stream) : ""),
+        log_app(s), log_text(K_STREAM, s->key.len ? worker_stream_text(w, &s->key, stream) : ""),
         log_text(K_NODE, s->node), log_text(K_CODE, s->refusal), log_u64(K_TRIES, s->tries),
         log_u64(K_BYTES_IN, s->client.bytes_in), log_u64(K_BYTES_OUT, s->bytes_out),
         log_u64(K_SETUP_MS, s->started_ms ? s->started_ms - s->asked_ms : 0),
@@ -265,7 +278,8 @@ static bool flush_node(struct session_conn *c, int i)
 {
     struct node_link *l = &c->s.links[i];
     struct node_socket *n = &c->nodes[i];
-    if (n->fd < 0 || n->connecting || l->state == NODE_OFF || n->generation != l->generation)
+    if (n->fd < 0 || n->connecting || n->broken || l->state == NODE_OFF ||
+        n->generation != l->generation)
         return false;
     if (rtmp_chunk_writer_empty(&l->link.out)) {
         watch(c->w, &n->wr, false);
@@ -274,6 +288,11 @@ static bool flush_node(struct session_conn *c, int i)
     uint64_t sent = 0;
     const int r = write_out(n->fd, &l->link.out, &sent);
     watch(c->w, &n->wr, r == 0);
+    if (r < 0 && l->state != NODE_CLOSING) {
+        n->broken =
+            true; /* what it said before it closed is still to be read; then comes the end */
+        return false;
+    }
     if (r < 0) {
         c->todo |=
             step(c, &(struct session_event){.kind = SE_NODE_ENDED, .link = i, .reset = true});
@@ -346,18 +365,23 @@ static void on_connected(struct session_conn *c, int i)
     ev_io_start(c->w->loop, &n->rd);
 }
 
-/* Makes the sockets what the links say. True if that was news for the session. */
-static bool sync_links(struct session_conn *c)
+/* Sockets whose link is off, or is another one by now. */
+static void close_left_sockets(struct session_conn *c)
 {
-    bool news = false;
     for (int i = 0; i < SESSION_LINKS; i++) {
         const struct node_link *l = &c->s.links[i];
-        struct node_socket *n = &c->nodes[i];
-        if (n->fd >= 0 && (l->state == NODE_OFF || n->generation != l->generation))
-            close_node_socket(c, n);
-        if (l->state == NODE_DIAL && n->fd < 0)
-            news = dial(c, i) || news;
+        if (l->state == NODE_OFF || c->nodes[i].generation != l->generation)
+            close_node_socket(c, &c->nodes[i]);
     }
+}
+
+/* True if there was news for the session. */
+static bool dial_new_links(struct session_conn *c)
+{
+    bool news = false;
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (c->s.links[i].state == NODE_DIAL && c->nodes[i].fd < 0)
+            news = dial(c, i) || news;
     return news;
 }
 
@@ -383,8 +407,7 @@ static void log_placed(struct session_conn *c)
     count_setup(c);
     LOG(&c->w->log, LOG_INFO, EV_STREAM_PLACED, log_u64(K_SID, s->id),
         log_text(K_CLIENT, c->client),
-        log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
-        log_text_n(K_APP, s->client.info.app.p, s->client.info.app.len),
+        log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"), log_app(s),
         log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
         log_text(K_REASON, place_reason_name(s->placed_by)), log_u64(K_TRIES, s->tries),
         log_u64(K_MS, s->node_started_ms - s->asked_ms));
@@ -415,7 +438,7 @@ static void perform(struct session_conn *c, unsigned action)
         finish(c);
         break;
     default:
-        assert(!"an action without a case");
+        assert(false); /* an action without a case */
     }
 }
 
@@ -455,13 +478,15 @@ static void run(struct session_conn *c)
         return;
     c->running = true;
     while (!c->dead) {
+        close_left_sockets(
+            c); /* before others hear of it: who takes over publishes on the same node */
         if (c->todo) {
             const unsigned action = c->todo & -c->todo;
             c->todo &= ~action;
             perform(c, action);
             continue;
         }
-        if (sync_links(c))
+        if (dial_new_links(c))
             continue;
         bool news = flush_client(c);
         for (int i = 0; i < SESSION_LINKS; i++)
@@ -549,7 +574,8 @@ static bool read_client_once(struct session_conn *c)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
-        const bool probe = c->s.client.bytes_in == 0 && (c->proxy_expected || !c->addr_own);
+        const bool probe = c->s.client.bytes_in == 0 && (c->proxy_expected || !c->addr_own) &&
+                           (n == 0 || errno != ENOMEM);
         const enum close_why why = probe    ? WHY_PROXY_LOCAL
                                    : n == 0 ? WHY_CLIENT_CLOSED
                                             : read_error_why(errno);

@@ -8,6 +8,7 @@ struct node_socket {
     int fd;              /* -1: none */
     uint32_t generation; /* of the link it was opened for */
     bool connecting;
+    bool broken; /* writing failed: read to the end, which tells why */
     ev_io rd, wr;
     struct block *in; /* being read into, while somebody refers to it */
 };
@@ -33,10 +34,10 @@ struct session_conn {
     uint32_t place_waiting; /* store calls that have not called back: not to be freed yet */
     struct claim found;     /* the claim read */
     bool found_live, found_hint;
-    uint64_t told_epoch;                /* of the last claim that this session has acted on */
-    bool recorded;                      /* has a session record */
+    uint64_t told_epoch; /* of the last claim that this session has acted on */
+    bool recorded;       /* has a session record */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
-    uint64_t refresh_bytes, refresh_ms; /* of the last refresh: bitrate */
+    uint64_t refresh_bytes, refresh_ms;                 /* of the last refresh: bitrate */
     struct sockaddr_storage peer, local;
     uint8_t addr[16]; /* the client's, v4 mapped */
     bool addr_own;    /* and not a proxy's */

@@ -327,10 +327,12 @@ static void apply_config(struct worker *w)
     w->env.unrouted_bytes = l->unrouted_bytes;
     w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = l->unrouted_bytes,
                                                         .unfinished_bytes = l->unrouted_bytes,
-                                                        .chunk_streams = RTMP_CSIDS_IN_USE_MAX};
+                                                        .chunk_streams = RTMP_CSIDS_IN_USE_MAX,
+                                                        .chunk_bytes = l->chunk_bytes};
     w->env.client_limits = (struct rtmp_chunk_limits){.message_bytes = l->message_bytes,
                                                       .unfinished_bytes = l->unfinished_bytes,
-                                                      .chunk_streams = RTMP_CSIDS_IN_USE_MAX};
+                                                      .chunk_streams = RTMP_CSIDS_IN_USE_MAX,
+                                                      .chunk_bytes = l->chunk_bytes};
     w->env.node_limits = w->env.client_limits;
     w->blocks.max_bytes = l->memory_bytes / w->worker_count;
     const struct admission_limits limits = {.connections = l->connections,
@@ -409,8 +411,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *watcher, int events)
     }
     w->stopping = true;
     for (uint32_t i = 0; i < w->listener_count; i++) {
-        while (accept_some(w, &w->listeners[i], ACCEPT_BATCH))
-            ;
+        (void)accept_some(w, &w->listeners[i], LISTEN_BACKLOG);
         ev_io_stop(loop, &w->listeners[i].watcher);
         close(w->listeners[i].fd);
     }
@@ -485,21 +486,23 @@ static void start_watchers(struct worker *w)
     ev_io_init(&w->doorbell, on_doorbell, w->doorbells[w->id.slot], EV_READ);
     ev_signal_init(&w->hup, on_hup, SIGHUP);
     ev_signal_init(&w->term, on_stop, SIGTERM);
-    ev_signal_init(&w->interrupt, on_stop, SIGINT);
+    signal(SIGINT,
+           SIG_IGN); /* Ctrl-C reaches the whole group: the parent passes it on as SIGTERM */
     ev_prepare_init(&w->turn_end, on_turn_end);
     ev_check_init(&w->turn_begin, on_turn_begin);
     ev_set_priority(&w->turn_begin, EV_MAXPRI);
     w->poll.data = w->second.data = w->accept_pause.data = w->grace.data = w;
-    w->doorbell.data = w->hup.data = w->term.data = w->interrupt.data = w->turn_end.data =
-        w->turn_begin.data = w;
+    w->doorbell.data = w->hup.data = w->term.data = w->turn_end.data = w->turn_begin.data = w;
     ev_timer_start(loop, &w->poll);
     ev_timer_start(loop, &w->second);
     ev_io_start(loop, &w->doorbell);
     ev_signal_start(loop, &w->hup);
     ev_signal_start(loop, &w->term);
-    ev_signal_start(loop, &w->interrupt);
     ev_prepare_start(loop, &w->turn_end);
     ev_check_start(loop, &w->turn_begin);
+    sigset_t none; /* the parent has blocked them, so that none was lost until here */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static bool init(struct worker *w)

@@ -59,7 +59,7 @@ struct worker {
     uint32_t listener_count;
     ev_timer poll, second, accept_pause, grace;
     ev_io doorbell;
-    ev_signal hup, term, interrupt;
+    ev_signal hup, term;
     ev_prepare turn_end;
     ev_check turn_begin;
     uint64_t turn_began_us;

@@ -50,6 +50,7 @@ enum {
 
     /* Router process */
     LISTENERS_MAX = 16,
+    LISTEN_BACKLOG = 4096, /* connections the kernel keeps until we accept them */
     ACCEPT_BATCH = 64,          /* connections accepted per loop turn: a flood does not starve sessions */
     WORKER_BEAT_TIMEOUT_MS = 5000, /* a worker whose loop has not turned for so long is killed */
     STORE_POLL_MS = 50,            /* how soon a change elsewhere is seen without a doorbell */

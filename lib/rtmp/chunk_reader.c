@@ -363,7 +363,10 @@ static enum parse_result chunk_size_set(struct rtmp_chunk_reader *r, const struc
     const uint32_t bytes = rd_u32be(&rd);
     if (bytes == 0 || bytes & 0x80000000u)
         return reader_fail(r, RTMP_CHUNK_SIZE_BAD);
-    r->chunk_bytes = bytes < RTMP_CHUNK_BYTES_MAX ? bytes : RTMP_CHUNK_BYTES_MAX;
+    const uint32_t meant = bytes < RTMP_CHUNK_BYTES_MAX ? bytes : RTMP_CHUNK_BYTES_MAX;
+    if (r->limits->chunk_bytes != 0 && meant > r->limits->chunk_bytes)
+        return reader_fail(r, RTMP_CHUNK_SIZE_BAD);
+    r->chunk_bytes = meant;
     return PARSE_OK;
 }
 

@@ -21,6 +21,7 @@ struct rtmp_chunk_limits {
     uint32_t unfinished_bytes; /* received of messages not yet whole; a begun chunk counts whole, so
                                   that the verdict does not depend on how the input is cut */
     uint32_t chunk_streams;    /* csids in use at once */
+    uint32_t chunk_bytes;      /* largest Set Chunk Size taken; 0: any */
 };
 
 enum rtmp_chunk_why {
@@ -30,7 +31,7 @@ enum rtmp_chunk_why {
     RTMP_CHUNK_UNFINISHED,     /* over limits.unfinished_bytes */
     RTMP_CHUNK_LENGTH_CHANGED, /* fmt 0..2 in the middle of a message with another length or type */
     RTMP_CHUNK_STREAMS,        /* too many chunk streams */
-    RTMP_CHUNK_SIZE_BAD,       /* Set Chunk Size 0, high bit set, or shorter than 4 bytes */
+    RTMP_CHUNK_SIZE_BAD,       /* Set Chunk Size 0, high bit set, shorter than 4 bytes, or over the limit */
     RTMP_CHUNK_NO_MEMORY,
     RTMP_CHUNK_AGGREGATE, /* set by rtmp/link.h: an aggregate that cannot be split */
 };

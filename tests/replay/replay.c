@@ -1,5 +1,5 @@
-/* tests/replay/replay.c - runs scenarios through the session machine with a made-up clock. Arguments
- * are scenario files:
+/* tests/replay/replay.c - runs scenarios through the session machine with a made-up clock.
+ * Arguments are scenario files:
  *
  *   # comment
  *   set retries 0

@@ -187,8 +187,7 @@ static bool client_line(struct stage *t, const struct words *w)
     else if (is(w, 1, "chunk_size"))
         client_chunk_size(t, number(w, 2));
     else if (is(w, 1, "ended"))
-        stage_step(
-            t, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_CLOSED});
+        stage_step(t, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_CLOSED});
     else if (is(w, 1, "reset"))
         stage_step(t, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_RESET});
     else
@@ -297,8 +296,7 @@ static bool cluster_line(struct stage *t, const struct words *w)
     if (is(w, 0, "placed") && w->count >= 2)
         placed(t, w);
     else if (is(w, 0, "unplaced") && w->count == 2)
-        stage_step(
-            t, &(struct session_event){.kind = SE_UNPLACED, .why = why_called(w->word[1])});
+        stage_step(t, &(struct session_event){.kind = SE_UNPLACED, .why = why_called(w->word[1])});
     else if (is(w, 0, "released"))
         stage_step(t, &(struct session_event){.kind = SE_RELEASED});
     else if (is(w, 0, "moved") && w->count == 2)

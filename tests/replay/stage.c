@@ -69,7 +69,9 @@ void stage_init(struct stage *t)
         .ping_timeout_ms = 60000,
     };
     t->relay = (struct config_relay){.buffer_bytes = 64 * 1024, .stall_timeout_ms = 10000};
-    const struct rtmp_chunk_limits limits = {STAGE_MESSAGE_MAX, 2 * STAGE_MESSAGE_MAX, 64};
+    const struct rtmp_chunk_limits limits = {.message_bytes = STAGE_MESSAGE_MAX,
+                                             .unfinished_bytes = 2 * STAGE_MESSAGE_MAX,
+                                             .chunk_streams = 64};
     t->peer_limits = limits;
     t->env = (struct session_env){.pool = &t->pool,
                                   .router = &t->router,
@@ -132,10 +134,8 @@ static void note_command(struct stage *t, const char *who, const char *at, struc
 static void note_user_control(struct stage *t, const char *who, const struct rtmp_msg *m)
 {
     static const char *const names[] = {
-        [RTMP_STREAM_BEGIN] = "stream_begin",
-        [RTMP_STREAM_EOF] = "stream_eof",
-        [RTMP_SET_BUFFER_LENGTH] = "buffer",
-        [RTMP_PING_REQUEST] = "ping",
+        [RTMP_STREAM_BEGIN] = "stream_begin", [RTMP_STREAM_EOF] = "stream_eof",
+        [RTMP_SET_BUFFER_LENGTH] = "buffer",  [RTMP_PING_REQUEST] = "ping",
         [RTMP_PING_RESPONSE] = "pong",
     };
     uint8_t wire[2] = {0};
@@ -326,7 +326,8 @@ static bool flush(struct stage *t)
         if (l->state == NODE_OFF || l->state == NODE_DIAL)
             continue;
         const bool sent = drain(t, &l->link.out, &t->nodes[i], names[i]);
-        if ((sent && s->client_paused) || (l->state == NODE_CLOSING && (sent || !l->link.out.count)))
+        if ((sent && s->client_paused) ||
+            (l->state == NODE_CLOSING && (sent || !l->link.out.count)))
             news = true;
     }
     return news;

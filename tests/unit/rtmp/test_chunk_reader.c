@@ -546,6 +546,29 @@ static void run_cut(const struct script *s, enum rtmp_chunk_why why, uint32_t st
     bench_deinit(&b);
 }
 
+static void chunk_size_has_a_limit(void **state)
+{
+    (void)state;
+    for (uint32_t bytes = 4096; bytes <= 4097; bytes++) {
+        const bool over = bytes > 4096;
+        struct bench b;
+        struct rtmp_msg *m = NULL;
+        bench_init(&b, 0);
+        b.limits.chunk_bytes = 4096;
+        struct block *block = block_create(&b.blocks, 64);
+        struct wr w = wr_over(block->data, 64);
+        put_fmt0(&w, 2, 0, 4, RTMP_SET_CHUNK_SIZE, 0);
+        wr_u32be(&w, bytes);
+        struct slice in = {.block = block, .off = 0, .len = (uint32_t)w.len};
+        assert_int_equal(rtmp_chunk_reader_next(&b.reader, &in, &m), over ? PARSE_BAD : PARSE_OK);
+        assert_int_equal(b.reader.why, over ? RTMP_CHUNK_SIZE_BAD : RTMP_CHUNK_FINE);
+        assert_int_equal(b.reader.chunk_bytes, over ? RTMP_DEFAULT_CHUNK_BYTES : 4096);
+        rtmp_msg_unref(m);
+        block_unref(block);
+        bench_deinit(&b);
+    }
+}
+
 static void every_cut_gives_the_same(void **state)
 {
     (void)state;
@@ -707,6 +730,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_gives_the_same),
+        cmocka_unit_test(chunk_size_has_a_limit),
         cmocka_unit_test(payload_is_delivered_once),
         cmocka_unit_test(large_chunks_are_not_copied),
         cmocka_unit_test(small_chunks_are_gathered),

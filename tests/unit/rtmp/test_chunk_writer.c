@@ -34,7 +34,9 @@ static void bench_init(struct bench *b)
     *b = (struct bench){.random = 12345};
     block_pool_init(&b->blocks, 0);
     rtmp_pool_init(&b->pool, &b->blocks);
-    b->limits = (struct rtmp_chunk_limits){RTMP_MESSAGE_BYTES_MAX, RTMP_MESSAGE_BYTES_MAX, 64};
+    b->limits = (struct rtmp_chunk_limits){.message_bytes = RTMP_MESSAGE_BYTES_MAX,
+                                           .unfinished_bytes = RTMP_MESSAGE_BYTES_MAX,
+                                           .chunk_streams = 64};
     rtmp_chunk_writer_init(&b->writer, &b->pool);
 }
 

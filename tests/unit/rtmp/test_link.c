@@ -23,7 +23,8 @@ static void bench_init(struct bench *t)
 {
     block_pool_init(&t->blocks, 0);
     rtmp_pool_init(&t->pool, &t->blocks);
-    t->limits = (struct rtmp_chunk_limits){1 << 20, 1 << 20, 16};
+    t->limits = (struct rtmp_chunk_limits){
+        .message_bytes = 1 << 20, .unfinished_bytes = 1 << 20, .chunk_streams = 16};
     rtmp_link_init(&t->a, &t->pool, &t->limits);
     rtmp_link_init(&t->b, &t->pool, &t->limits);
 }

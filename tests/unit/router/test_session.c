@@ -1,0 +1,347 @@
+/* The machine's conversations are in tests/replay/scenarios; here is what takes counting. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+
+#include "tests/replay/script.h"
+#include "tests/unit/rtmp/captures.h"
+
+static struct stage stage;
+static char trace[STAGE_TRACE_MAX], reference[STAGE_TRACE_MAX];
+
+static void play_lines(struct stage *t, const char *const *lines)
+{
+    for (; *lines && !t->over; lines++)
+        assert_true(script_do(t, *lines));
+}
+
+static const char *const to_relay[] = {
+    "client hello",
+    "client connect live",
+    "client create_stream",
+    "client publish cam1?key=a",
+    "placed n1 epoch 7",
+    "node0 connected",
+    "node0 accepts",
+    "node0 status status NetStream.Publish.Start",
+    NULL,
+};
+
+static const char *const to_relay_play[] = {
+    "client hello",
+    "client connect live",
+    "client create_stream",
+    "client play cam1",
+    "placed n1",
+    "node0 connected",
+    "node0 accepts",
+    "node0 status status NetStream.Play.Start",
+    NULL,
+};
+
+/* ---- recorded conversations ---- */
+
+/* How many of a recorded client's bytes it takes to publish or play. */
+static size_t asking_bytes(const struct capture *client)
+{
+    size_t n = 0;
+    stage_init(&stage);
+    stage_open(&stage);
+    while (stage.s.state != SESS_PLACE) {
+        assert_true(n < client->len);
+        stage_client_raw(&stage, client->buf + n++, 1);
+    }
+    stage_deinit(&stage);
+    return n;
+}
+
+/* A recorded client and a recorded server meet in one session, their bytes cut as told. */
+static void replay_capture(const char *name, uint32_t cut, char out[STAGE_TRACE_MAX])
+{
+    static struct capture client, server;
+    capture_load(&client, name, "c2s");
+    capture_load(&server, name, "s2c");
+    const size_t asking = asking_bytes(&client);
+    stage_init(&stage);
+    stage.cut = cut;
+    stage.relay.buffer_bytes = 1 << 20;
+    stage_open(&stage);
+    stage_client_raw(&stage, client.buf, asking);
+    assert_int_equal(stage.s.state, SESS_PLACE);
+    assert_true(script_do(&stage, "placed n1 epoch 7"));
+    assert_true(script_do(&stage, "node0 connected"));
+    stage_node_raw(&stage, 0, server.buf, server.len);
+    assert_int_equal(stage.s.state, SESS_RELAY);
+    stage_client_raw(&stage, client.buf + asking, client.len - asking);
+    stage_take(&stage, out);
+    stage_deinit(&stage);
+}
+
+/* What one of the peers heard. */
+static void lines_of(const char *all, const char *who, char out[STAGE_TRACE_MAX])
+{
+    *out = '\0';
+    for (const char *end; *all; all = end + 1) {
+        end = strchr(all, '\n');
+        if (strncmp(all, who, strlen(who)) == 0) {
+            memcpy(out, all, (size_t)(end + 1 - all));
+            out += end + 1 - all;
+            *out = '\0';
+        }
+    }
+}
+
+static void recorded_conversations_go_through_however_cut(void **state)
+{
+    (void)state;
+    static const uint32_t cuts[] = {1, 7, 100, 1537, 4096};
+    for (size_t i = 0; i < CAPTURE_COUNT; i++) {
+        const char *name = capture_names[i].name;
+        print_message("%s\n", name);
+        replay_capture(name, 0, reference);
+        assert_non_null(strstr(reference, "started\n"));
+        const bool pub = strstr(name, "publish") || strstr(name, "push");
+        const char *const media[] = {"client < audio", "client < video", "node0 < audio",
+                                     "node0 < video"};
+        assert_true(strstr(reference, media[pub * 2]) || strstr(reference, media[pub * 2 + 1]));
+        for (size_t k = 0; k < sizeof cuts / sizeof cuts[0]; k++) {
+            replay_capture(name, cuts[k], trace);
+            for (int who = 0; who < 2; who++) {
+                static char came[STAGE_TRACE_MAX], expected[STAGE_TRACE_MAX];
+                lines_of(trace, who ? "node0" : "client", came);
+                lines_of(reference, who ? "node0" : "client", expected);
+                assert_string_equal(came, expected);
+            }
+        }
+    }
+}
+
+/* ---- openings ---- */
+
+static void malformed_openings_close_with_their_reason(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *why;
+    } cases[] = {
+        {"client raw 06", "rtmpe"},
+        {"client raw 160301", "tls"},
+        {"client raw 474554202f", "http"},
+        {"client raw 5353482d", "ssh"},
+        {"client raw 50524f585920", "proxy_unexpected"},
+        {"client raw ff", "version_bad"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char expected[64];
+        stage_init(&stage);
+        assert_true(script_do(&stage, cases[i].line));
+        snprintf(expected, sizeof expected, "state closing %s\nfree\n", cases[i].why);
+        assert_string_equal(stage_take(&stage, trace), expected);
+        stage_deinit(&stage);
+    }
+}
+
+/* ---- flow ---- */
+
+static void nothing_is_lost_or_reordered_under_pressure(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 400, BYTES = 3000 };
+    for (int play = 0; play < 2; play++) {
+        char line[64];
+        uint32_t next = 0, held = 0;
+        stage_init(&stage);
+        play_lines(&stage, play ? to_relay_play : to_relay);
+        stage_take(&stage, trace);
+        for (uint32_t sent = 0; sent < MESSAGES || next < MESSAGES;) {
+            const bool open =
+                play ? session_reads_node(&stage.s, 0) : session_reads_client(&stage.s);
+            if (open && sent < MESSAGES) {
+                snprintf(line, sizeof line, "%s video %u %d", play ? "node0" : "client", sent++,
+                         BYTES);
+                assert_true(script_do(&stage, play ? "client reads 0" : "node0 reads 0"));
+                assert_true(script_do(&stage, line));
+            } else {
+                held++;
+                assert_true(script_do(&stage, play ? "client reads 9000" : "node0 reads 9000"));
+            }
+            const uint64_t queued = play ? stage.s.client.link.out.queued_bytes
+                                         : stage.s.links[0].link.out.queued_bytes;
+            assert_true(queued < stage.relay.buffer_bytes + BYTES);
+            for (char *p = (char *)(uintptr_t)stage_take(&stage, trace); *p;
+                 p = strchr(p, '\n') + 1) {
+                unsigned time_ms, len;
+                if (sscanf(p, play ? "client < video %u %u" : "node0 < video %u %u", &time_ms,
+                           &len) != 2)
+                    continue;
+                assert_int_equal(time_ms, next);
+                assert_int_equal(len, BYTES);
+                next++;
+            }
+        }
+        assert_true(held > 10);
+        assert_int_equal(stage.s.state, SESS_RELAY);
+        stage_deinit(&stage);
+    }
+}
+
+static void a_flood_of_pings_that_reads_nothing_is_bounded(void **state)
+{
+    (void)state;
+    stage_init(&stage);
+    play_lines(&stage, to_relay_play);
+    assert_true(script_do(&stage, "client reads 0"));
+    const uint64_t before = stage.blocks.live_bytes;
+    for (int i = 0; i < 10000; i++)
+        assert_true(script_do(&stage, "client ping"));
+    assert_true(stage.blocks.live_bytes < before + 64 * 1024);
+    stage_deinit(&stage);
+}
+
+/* Without payload, or with a command each: such messages fill memory as well. */
+static void tiny_messages_are_bounded_too(void **state)
+{
+    (void)state;
+    static const struct {
+        bool play;
+        const char *stall, *line;
+        bool from_node;
+    } cases[] = {
+        {false, "node0 reads 0", "client audio 0 0", false},
+        {true, "client reads 0", "node0 audio 0 0", true},
+        {true, "node0 reads 0", "client call pause", false},
+        {false, "client reads 0", "node0 status status NetStream.Publish.Idle", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t taken = 0;
+        stage_init(&stage);
+        stage.env.client_limits.message_bytes = stage.env.node_limits.message_bytes = 16 * 1024;
+        play_lines(&stage, cases[i].play ? to_relay_play : to_relay);
+        assert_true(script_do(&stage, cases[i].stall));
+        while (taken < 5000 && (cases[i].from_node ? session_reads_node(&stage.s, 0)
+                                                   : session_reads_client(&stage.s))) {
+            assert_true(script_do(&stage, cases[i].line));
+            taken++;
+        }
+        assert_in_range(taken, 100, 2000);
+        stage_deinit(&stage);
+    }
+}
+
+/* ---- time ---- */
+
+/* Left alone in whatever state, a session ends, or pings; stage_run_until() aborts if a deadline
+ * stays in the past. */
+static void no_state_waits_for_ever(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "client hello",
+        "client connect live",
+        "client create_stream",
+        "client publish cam1",
+        "placed n1 epoch 7 wait took_over",
+        "released",
+        "node0 connected",
+        "node0 hello",
+        "node0 ended", /* the check */
+        "node0 connected",
+        "node0 hello", /* alive: the pause before asking again */
+        "nothing",
+    };
+    for (size_t n = 0; n <= sizeof lines / sizeof lines[0]; n++) {
+        stage_init(&stage);
+        stage_open(&stage);
+        for (size_t i = 0; i < n; i++)
+            assert_true(script_do(&stage, lines[i]));
+        stage_run_until(&stage, STAGE_START_MS + 200000);
+        assert_true(stage.over);
+        stage_deinit(&stage);
+    }
+    for (int play = 0; play < 2; play++) {
+        stage_init(&stage);
+        play_lines(&stage, play ? to_relay_play : to_relay);
+        stage_run_until(&stage, STAGE_START_MS + 200000);
+        assert_true(stage.over);
+        assert_int_equal(stage.s.why, WHY_CLIENT_SILENT);
+        stage_deinit(&stage);
+    }
+}
+
+/* Whatever the moment, a close from outside ends in ACT_FREE and leaves nothing. */
+static void it_can_be_closed_at_any_moment(void **state)
+{
+    (void)state;
+    for (int play = 0; play < 2; play++) {
+        const char *const *lines = play ? to_relay_play : to_relay;
+        for (size_t n = 0; n == 0 || lines[n - 1]; n++) {
+            stage_init(&stage);
+            stage_open(&stage);
+            for (size_t i = 0; i < n; i++)
+                assert_true(script_do(&stage, lines[i]));
+            assert_true(script_do(&stage, n % 2 ? "close shutdown" : "client reset"));
+            if (!stage.over)
+                stage_run_until(&stage, stage.now_ms + 10000);
+            assert_true(stage.over);
+            stage_take(&stage, trace);
+            /* what was placed is given up, once */
+            const char *release = strstr(trace, "release ");
+            assert_int_equal(release != NULL, strstr(trace, "dial ") != NULL);
+            if (release)
+                assert_null(strstr(release + 1, "release "));
+            stage_deinit(&stage);
+        }
+    }
+}
+
+/* ---- memory ---- */
+
+static void short_memory_closes_with_that_reason(void **state)
+{
+    (void)state;
+    static const char *const *const openings[] = {to_relay, to_relay_play};
+    static const char *const rest[] = {
+        "client video 0 3000", "client buffer",     "node0 video 0 3000",
+        "node0 ping",          "client ping",       "client delete_stream",
+        "client publish cam2", "placed n2 epoch 8", NULL,
+    };
+    uint32_t closed = 0, fine = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        for (uint64_t most = 128; most < 48 * 1024; most += 128) {
+            stage_init(&stage);
+            stage.cut = 40;
+            stage.blocks.max_bytes = most;
+            play_lines(&stage, openings[i]);
+            if (!stage.over)
+                play_lines(&stage, rest);
+            if (stage.s.state == SESS_CLOSING) {
+                assert_int_equal(stage.s.why, WHY_LIMIT_MEMORY);
+                closed++;
+            } else {
+                fine++;
+            }
+            stage_deinit(&stage); /* nothing is left */
+        }
+    }
+    assert_true(closed > 20 && fine > 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recorded_conversations_go_through_however_cut),
+        cmocka_unit_test(malformed_openings_close_with_their_reason),
+        cmocka_unit_test(nothing_is_lost_or_reordered_under_pressure),
+        cmocka_unit_test(a_flood_of_pings_that_reads_nothing_is_bounded),
+        cmocka_unit_test(tiny_messages_are_bounded_too),
+        cmocka_unit_test(no_state_waits_for_ever),
+        cmocka_unit_test(it_can_be_closed_at_any_moment),
+        cmocka_unit_test(short_memory_closes_with_that_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
