@@ -16,7 +16,6 @@ enum {
     RTMP_OUR_CHUNK_BYTES = 60000,           /* what we announce and send: a media message is mostly one chunk */
     RTMP_CHUNK_BYTES_MAX = 0xffffff,        /* section 5.4.1: larger values mean the same as this one */
     RTMP_WINDOW_BYTES = 5000000,            /* announced to peers, what nginx-rtmp announces */
-    RTMP_CSID_MAX = 65599,                  /* section 5.3.1.1 */
     RTMP_CSIDS_IN_USE_MAX = 64,             /* chunk streams of one link; clients use 2 to 6 of them */
     RTMP_AGGREGATE_TAGS_MAX = 4096,         /* tags of one aggregate message */
     AMF_DEPTH_MAX = 16,                     /* nested objects and arrays */

@@ -37,7 +37,6 @@ static const char *const names[WHY_COUNT] = {
     [WHY_LIMIT_MEMORY] = "limit_memory",
     [WHY_KICKED] = "kicked",
     [WHY_SHUTDOWN] = "shutdown",
-    [WHY_INTERNAL] = "internal",
 };
 
 const char *close_why_name(enum close_why why)

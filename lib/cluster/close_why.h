@@ -46,9 +46,8 @@ enum close_why {
     /* ours */
     WHY_KICKED, /* by the operator, through the API */
     WHY_SHUTDOWN,
-    WHY_INTERNAL,
 };
-enum { WHY_COUNT = WHY_INTERNAL + 1 };
+enum { WHY_COUNT = WHY_SHUTDOWN + 1 };
 
 const char *close_why_name(enum close_why why);
 

@@ -1,0 +1,167 @@
+"""Processes whose output is an event source: a thread collects the lines, tests wait for one."""
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+DEADLINE = 15.0
+
+
+class Lines:
+    """Lines as they come. A position in it (len) marks "from now on"."""
+
+    def __init__(self):
+        self.items = []
+        self.changed = threading.Condition()
+        self.ended = False
+
+    def __len__(self):
+        return len(self.items)
+
+    def add(self, item):
+        with self.changed:
+            self.items.append(item)
+            self.changed.notify_all()
+
+    def end(self):
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def wait(self, match, timeout=DEADLINE, since=0, what="a line"):
+        """The first item from `since` on for which match(item) holds."""
+        until = time.monotonic() + timeout
+        at = since
+        with self.changed:
+            while True:
+                while at < len(self.items):
+                    if match(self.items[at]):
+                        return self.items[at]
+                    at += 1
+                left = until - time.monotonic()
+                if self.ended or left <= 0:
+                    why = "output ended" if self.ended else f"not within {timeout} s"
+                    raise AssertionError(f"{what}: {why}; last lines:\n" + self.tail(since))
+                self.changed.wait(left)
+
+    def wait_count(self, count, timeout=DEADLINE, what="items"):
+        until = time.monotonic() + timeout
+        with self.changed:
+            while len(self.items) < count:
+                left = until - time.monotonic()
+                if self.ended or left <= 0:
+                    raise AssertionError(f"{len(self.items)} of {count} {what} in {timeout} s, ended: {self.ended}")
+                self.changed.wait(left)
+        return self.items[:count]
+
+    def tail(self, since=0, count=30):
+        return "\n".join(str(x) for x in self.items[since:][-count:])
+
+
+class Proc:
+    """A program in a process group of its own. stderr is collected as lines; stdout too (text), or through `reader(file)`."""
+
+    def __init__(self, argv, name=None, cwd=None, env=None, reader=None, parse=None):
+        self.name = name or os.path.basename(argv[0])
+        self.err, self.out = Lines(), Lines()
+        self.parse = parse or (lambda line: line)
+        self.popen = subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.threads = [
+            threading.Thread(target=self._collect, args=(self.popen.stderr, self.err, self.parse), daemon=True),
+            threading.Thread(
+                target=reader or (lambda f: self._collect(f, self.out, str)), args=(self.popen.stdout,), daemon=True
+            ),
+        ]
+        for t in self.threads:
+            t.start()
+
+    @staticmethod
+    def _collect(file, lines, parse):
+        for raw in file:
+            lines.add(parse(raw.decode("utf-8", "replace").rstrip("\n")))
+        lines.end()
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    @property
+    def running(self):
+        return self.popen.poll() is None
+
+    def signal(self, sig):
+        self.popen.send_signal(sig)
+
+    def wait(self, timeout=DEADLINE):
+        """The exit code; the output is complete then."""
+        code = self.popen.wait(timeout)
+        for t in self.threads:
+            t.join(5)
+        return code
+
+    def kill(self):
+        """The whole group, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
+
+    def stop(self, timeout=DEADLINE):
+        """SIGTERM, and the group's rest with SIGKILL. Returns the exit code."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        return self.kill()
+
+
+def run(argv, timeout=60, env=None):
+    """subprocess.CompletedProcess with text output."""
+    env = {**os.environ, **(env or {})}
+    return subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout, env=env
+    )
+
+
+_taken = set()
+
+
+def free_port(host="127.0.0.1"):
+    """Below the range that outgoing connections use, so that none of them can take it meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        port = random.randrange(12000, 32000)
+        if port in _taken:
+            continue
+        with socket.socket(family, socket.SOCK_STREAM) as s:
+            try:
+                s.bind((host, port))
+            except OSError:
+                continue
+        _taken.add(port)
+        return port
+
+
+def eventually(check, timeout=DEADLINE, what="condition", every=0.02):
+    """For what gives no event (a statistics page): asks until check() returns something true, and returns it."""
+    until = time.monotonic() + timeout
+    while True:
+        result = check()
+        if result:
+            return result
+        assert time.monotonic() < until, f"{what}: not within {timeout} s; last: {result!r}"
+        time.sleep(every)

@@ -1,0 +1,183 @@
+"""Nodes that fail while a stream is being placed, and nodes that say no."""
+
+import http.server
+import threading
+import time
+
+import procs
+import pytest
+
+QUICK = {"dial_timeout": "400ms", "answer_timeout": "700ms", "setup_timeout": "5s"}
+
+
+@pytest.fixture
+def broken_home(cluster, fake, router):
+    """make(fault) -> (router, the node at fault, a stream name at home there); two healthy nginx nodes besides."""
+
+    def make(fault, **config):
+        node = fake("broken")
+        r = router([*cluster(2), node], **{"router": QUICK, **config})
+        name = r.key_on("broken").split("/")[1]
+        if fault == "down":
+            node.stop()
+        elif fault == "dies":
+            node.does.accept = "die_at_connect"
+        elif fault in ("hang", "close", "reset", "close_after_handshake"):
+            node.does.accept = fault
+        else:
+            node.does.publish = node.does.play = fault
+        return r, node, name
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["publish", "play"])
+@pytest.mark.parametrize("fault, within", [("down", 1), ("hang", 2), ("silent", 3), ("dies", 2)])
+def test_client_lands_on_the_next_node(kind, fault, within, broken_home, client):
+    r, node, name = broken_home(fault)
+    began = time.monotonic()
+    c = client(r)
+    code, level = c.publish(name) if kind == "publish" else c.play(name)
+    assert time.monotonic() - began < within
+    if kind == "play" and fault == "silent":
+        return  # a node that is silent about a play is one with play_restart: the player waits there
+    assert level == "status", code
+    retried = r.wait_log("stream_retried", node="broken")
+    assert retried["reason"]
+    assert r.wait_log("stream_placed", kind=kind)["node"] != "broken"
+
+
+@pytest.mark.parametrize("kind", ["publish", "play"])
+@pytest.mark.parametrize("fault", ["refused", "hang"])
+def test_no_node_left(kind, fault, fakes, router, client):
+    nodes = fakes(3)
+    r = router(nodes, router=QUICK)
+    for n in nodes:
+        if fault == "hang":
+            n.does.accept = "hang"
+        else:
+            n.stop()
+    c = client(r)
+    began = time.monotonic()
+    code, level = c.publish("x") if kind == "publish" else c.play("x")
+    assert level == "error" and code.startswith(f"NetStream.{kind.capitalize()}.")
+    c.expect_closed()
+    assert time.monotonic() - began < 5
+    line = r.wait_log("session_closed", why="no_node")
+    assert int(line["tries"]) == 3
+
+
+@pytest.mark.parametrize("fault", ["denied", "close", "start_close"])
+def test_refusal_of_a_healthy_node_is_passed_on(fault, fakes, router, client):
+    nodes = fakes(3)
+    r = router(nodes, router=QUICK)
+    for n in nodes:
+        n.does.publish = fault
+    c = client(r)
+    c.open()
+    c.send_publish("x")
+    codes = [m.status for m in c.expect_closed() if m.status[0]]
+    if fault == "denied":
+        assert codes == [("NetStream.Publish.Unauthorized", "error")]
+    r.wait_log("session_closed", why="node_refused")
+    asked = [n for n in nodes if any(s.kind for s in n.sessions)]
+    assert len(asked) == 1, "a refusal is no reason to ask another node"
+
+
+def test_play_not_found_is_passed_on(fakes, router, client):
+    nodes = fakes(3, play="not_found")
+    r = router(nodes)
+    c = client(r)
+    assert c.play("x") == ("NetStream.Play.StreamNotFound", "error")
+    c.expect_closed()
+    assert sum(len(n.sessions) > 0 for n in nodes) == 1
+
+
+class Hook:
+    """An HTTP server as nginx-rtmp's on_publish asks it; .asked are the queries."""
+
+    def __init__(self, status):
+        hook = self
+        self.asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                hook.asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", procs.free_port()), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.parametrize("how", ["hook", "deny"])
+def test_nginx_says_no(how, cluster, router, client, stack):
+    hook = Hook(403)
+    stack.append(hook)
+    directive = f"on_publish {hook.url};" if how == "hook" else "deny publish all;"
+    r = router(cluster(3, edits=[("live on;", f"live on; {directive}")]))
+    c = client(r)
+    c.open()
+    c.send_publish("x?token=abc")
+    c.expect_closed()
+    r.wait_log("session_closed", why="node_refused")
+    assert not r.logs("stream_retried")
+    if how == "hook":
+        assert len(hook.asked) == 1 and "token=abc" in hook.asked[0]
+
+
+def test_nginx_says_yes_after_its_hook(cluster, router, client, stack):
+    hook = Hook(200)
+    stack.append(hook)
+    r = router(cluster(3, edits=[("live on;", f"live on; on_publish {hook.url};")]))
+    assert client(r).publish("x?token=abc")[0] == "NetStream.Publish.Start"
+    assert len(hook.asked) == 1
+
+
+def test_unknown_app_is_a_refusal(cluster, router, client):
+    r = router(cluster(3))
+    c = client(r)
+    c.open(app="nosuch")
+    c.send_publish("x")
+    c.expect_closed()
+    r.wait_log("session_closed", why="node_refused")
+
+
+def test_node_lost_while_relaying(cluster, router, client, publish):
+    """The publisher reconnects, as encoders do, and finds another node."""
+    three = cluster(3)
+    r = router(three)
+    home = three[0]
+    key = r.key_on(home.id)
+    publisher = publish(r.url(key))
+    publisher.wait_sending(frames=60)  # a close soon after publish would be the node's refusal
+    home.kill()
+    publisher.wait()
+    assert r.wait_log("session_closed", kind="publish")["why"] == "node_lost"
+    mark = r.mark()
+    assert client(r).publish(key.split("/")[1])[1] == "status"
+    assert r.wait_log("stream_placed", since=mark)["node"] != home.id
+
+
+def test_paused_node_hangs_nobody_else(cluster, router, client):
+    three = cluster(3)
+    r = router(three, router=QUICK)
+    key = r.key_on(three[0].id)
+    three[0].pause()
+    try:
+        c = client(r)
+        assert c.publish(key.split("/")[1])[1] == "status"
+        assert r.wait_log("stream_placed")["node"] != three[0].id
+    finally:
+        three[0].resume()

@@ -1,0 +1,55 @@
+"""The tools of the other tests, tried on nodes directly: what fails here is not the router's fault."""
+
+import media
+import pytest
+import rtmp
+
+
+def test_players_of_one_stream_receive_the_same(cluster, publish, play, dump, clip):
+    (node,) = cluster(1)
+    publish(node.url("live/a"))
+    players = [play(node.url("live/a")) for _ in range(2)]
+    for p in players:
+        p.wait_packets(150)
+    media.assert_same_stream(players[0].packets.items, players[1].packets.items)
+    media.assert_starts_at_keyframe(players[0].packets.items, media.clip_packets(clip))
+    tags = dump(node.url("live/a")).wait_tags(40)
+    assert {t.payload for t in tags if t.type == rtmp.VIDEO} <= {t.payload for t in clip.media}
+    assert node.streams()["live/a"]["clients"] == 4
+
+
+@pytest.mark.parametrize("how", [{}, {"chunk_size": 64}, {"chunk_size": 65536}, {"piece": 700}, {"compress": True}])
+def test_client_publishes_to_nginx(cluster, client, clip, how):
+    (node,) = cluster(1)
+    player = client(node)
+    player.play("x")
+    publisher = client(node, **how)
+    assert publisher.publish("x") == ("NetStream.Publish.Start", "status")
+    messages = clip.messages()[:60]
+    publisher.send_media(messages)
+    sent = [m.payload for m in messages if m.type == rtmp.VIDEO]
+    got = player.recv_media(len(sent), types=(rtmp.VIDEO,))
+    assert [m.payload for m in got] == sent
+
+
+@pytest.mark.parametrize("kind", ["fake", "nms"])
+def test_other_nodes(kind, fake, nms, client, clip):
+    node = fake("f1") if kind == "fake" else nms("m1")
+    publisher = client(node)
+    assert publisher.publish("x")[0] == "NetStream.Publish.Start"
+    player = client(node)
+    player.play("x")
+    publisher.send_media(clip.messages()[:41])  # node-media-server writes by tens of media messages
+    assert player.recv_media(20)[0].payload == clip.media[0].payload
+
+
+def test_everything_in_one_packet(cluster, client):
+    (node,) = cluster(1)
+    c = client(node)
+    with c.one_packet():
+        c.handshake(wait=False)
+        c.send_connect()
+        c.send_command("createStream", 2, None)
+        c.send_publish("y")
+    c.read_handshake()
+    assert c.expect_status()[0] == "NetStream.Publish.Start"

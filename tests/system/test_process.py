@@ -1,0 +1,188 @@
+"""The program: options, exit codes, signals, workers that die."""
+
+import os
+import signal
+import socket
+import time
+
+import procs
+import pytest
+import rtmp
+import weir
+
+
+def test_options():
+    version = procs.run([weir.binary(), "-V"])
+    assert version.returncode == 0 and "0." in version.stdout
+    usage = procs.run([weir.binary(), "-h"])
+    assert usage.returncode == 0 and "-c" in usage.stdout
+    for argv in (["--nonsense"], [], ["-c"]):
+        assert procs.run([weir.binary(), *argv]).returncode == 2, argv
+
+
+def test_check(fakes, router, tmp_path):
+    r = router(fakes(2), start=False)
+    assert r.command("-t").returncode == 0
+    for text, where in [
+        ("cluster:\n  nmae: x\n", ":2:3: "),
+        ("router:\n  retries: lots\n", ":2:12: "),
+        ("nodes: [\n", ":"),
+        ("router:\n  listen:\n    - { address: 1.2.3.4:99999 }\n", ":3:"),
+    ]:
+        result = weir.check_file(text, tmp_path)
+        assert result.returncode == 2, text
+        assert f"{tmp_path}/weir.yaml{where}" in result.stderr + result.stdout, text
+    missing = procs.run([weir.binary(), "-c", str(tmp_path / "none.yaml")])
+    assert missing.returncode == 2
+
+
+def test_printed_configuration_is_a_configuration(fakes, router, tmp_path):
+    r = router(fakes(2), start=False)
+    printed = r.command("--print-config")
+    assert printed.returncode == 0
+    again = weir.check_file(printed.stdout, tmp_path, "--print-config")
+    assert again.returncode == 0 and again.stdout == printed.stdout
+
+
+def test_sample_configuration_is_accepted():
+    sample = os.path.join(weir.real_nodes.ROOT, "conf", "weir.yaml")
+    assert procs.run([weir.binary(), "-c", sample, "-t"]).returncode == 0
+
+
+def test_address_in_use(fakes, router):
+    r = router(fakes(1), start=False)
+    with socket.create_server(("127.0.0.1", r.port), reuse_port=True):
+        result = procs.run([weir.binary(), "-c", str(r.file)], timeout=20)
+    assert result.returncode == 1
+    assert str(r.port) in result.stderr
+
+
+def test_sigterm_without_sessions(fakes, router):
+    r = router(fakes(1), workers=2, router={"shutdown_grace": "30s"})
+    began = time.monotonic()
+    r.terminate()
+    assert r.proc.wait() == 0
+    assert time.monotonic() - began < 3
+    assert r.logs("router_stopping") and r.logs("router_stopped")
+
+
+def test_sigterm_lets_sessions_end(fakes, router, client, clip):
+    (node,) = fakes(1)
+    r = router([node], workers=2, router={"shutdown_grace": "20s"})
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    r.terminate()
+    r.wait_log("router_stopping")
+    with pytest.raises(ConnectionRefusedError):
+        procs.eventually(lambda: rtmp.Client(r.host, r.port).close())
+    c.send_media(clip.messages()[:20])
+    node.wait(lambda n: sum(m.type == rtmp.VIDEO for m in n.sessions[0].messages) >= 5)
+    c.close()
+    assert r.proc.wait() == 0
+    assert r.logs("session_closed", why="client_closed")
+
+
+def test_sigterm_closes_after_the_grace(fakes, router, client):
+    r = router(fakes(1), router={"shutdown_grace": "500ms"})
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    r.terminate()
+    c.expect_closed(timeout=5)
+    assert r.proc.wait() == 0
+    assert r.logs("session_closed", why="shutdown")
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGSTOP])
+def test_worker_that_dies_or_hangs(sig, cluster, router, client, clip):
+    three = cluster(3)
+    r = router(three, workers=4)
+    publishers = {}
+    for i in range(24):
+        c = client(r)
+        assert c.publish(f"s{i}")[1] == "status"
+        publishers[f"live/s{i}"] = c
+    for key in publishers:
+        r.wait_log("stream_placed", stream=key)
+    where = {line["stream"]: (int(line["worker"]), line["node"]) for line in r.logs("stream_placed")}
+    assert len({w for w, _ in where.values()}) > 1
+    victim = where["live/s0"][0]
+    mark = r.mark()
+    os.kill(r.workers()[victim], sig)
+    began = time.monotonic()
+    r.wait_log("worker_started", since=mark, worker=victim)
+    if sig == signal.SIGKILL:
+        assert time.monotonic() - began < 1
+    assert r.logs("worker_exited", mark)
+    if sig == signal.SIGSTOP:
+        assert r.logs("worker_hung", mark)
+
+    lost = [key for key in publishers if where[key][0] == victim]
+    kept = [key for key in publishers if where[key][0] != victim]
+    for key in lost:
+        publishers[key].expect_closed(timeout=5)
+    player = client(r)
+    player.play(kept[0].split("/")[1])
+    publishers[kept[0]].send_media(clip.messages()[:60])
+    player.recv_media(10, types=(rtmp.VIDEO,))
+    assert r.wait_log("stream_placed", since=mark, kind="play")["reason"] == "claim"
+    for key in lost:  # the encoder reconnects and finds its node
+        again = client(r)
+        assert again.publish(key.split("/")[1])[1] == "status"
+        assert r.explain(key) == where[key][1]
+    for key in kept:
+        assert key in three[int(where[key][1][1:]) - 1].live()
+
+
+def test_router_killed_and_started_again(cluster, router, client):
+    """Its slots are cleaned: no claim of the dead process stands in the way."""
+    r = router(cluster(3), workers=2)
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    home = r.explain("live/x")
+    r.kill()
+    r.start()
+    again = client(r)
+    assert again.publish("x")[1] == "status"
+    assert r.explain("live/x") == home
+
+
+def test_store_directory_that_cannot_be_made(fakes, router):
+    r = router(fakes(1), start=False, cluster={"store": "lmdb:/proc/nowhere", "live": "/proc/nowhere"})
+    result = procs.run([weir.binary(), "-c", str(r.file)], timeout=20)
+    assert result.returncode == 1
+    assert "/proc/nowhere" in result.stderr
+
+
+def test_json_log(fakes, router, client):
+    import json
+
+    r = router(fakes(1), log={"format": "json"}, start=False)
+    proc = procs.Proc([weir.binary(), "-c", str(r.file)], parse=json.loads)
+    try:
+        proc.err.wait(lambda line: line["event"] == "router_started")
+        client(r).publish("x")
+        line = proc.err.wait(lambda line: line["event"] == "stream_placed")
+        assert line["stream"] == "live/x"
+    finally:
+        proc.stop()
+
+
+def test_stream_names_are_hashed_in_the_log(fakes, router, client):
+    r = router(fakes(1), log={"stream_names": False})
+    client(r).publish("secret-name")
+    line = r.wait_log("stream_placed")
+    assert line["stream"].startswith("#") and len(line["stream"]) == 9
+    assert "secret-name" not in r.proc.err.tail(count=1000)
+
+
+def test_systemd_is_told(fakes, router, tmp_path):
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(10)
+        r = router(fakes(1), env={"NOTIFY_SOCKET": path})
+        assert b"READY=1" in s.recv(4096)
+        r.terminate()
+        while b"STOPPING=1" not in s.recv(4096):
+            pass
+        assert r.proc.wait() == 0

@@ -1,0 +1,78 @@
+"""SIGHUP under load: the node list changes, nobody notices."""
+
+import pytest
+import weir
+
+
+def owners(nodes):
+    return {key: n.id for n in nodes for key in n.live()}
+
+
+def test_nodes_come_and_go_under_thirty_live_streams(cluster, router, publish, play):
+    four = cluster(4)
+    r = router(four[:3], workers=2)
+    keys = [f"live/cam{i}" for i in range(30)]
+    publishers = [publish(r.url(key), wait=False) for key in keys]
+    for p in publishers:
+        p.wait_sending(timeout=60)
+    players = [play(r.url(key)) for key in keys[:6]]
+    for p in players:
+        p.wait_packets(20, timeout=30)
+    before = owners(four)
+    assert set(before) == set(keys)
+
+    r.reload(nodes=four)  # n4 is new
+    r.wait_log("nodes_changed", nodes=4)
+    assert owners(four) == before
+    names = [f"live/new{i}" for i in range(60)]
+    assert "n4" in {r.explain(name) for name in names}
+
+    mark = r.mark()
+    r.reload(nodes=[four[0], four[2], four[3]])  # n2 goes
+    r.wait_log("nodes_changed", since=mark)
+    assert owners(four) == before
+    assert "n2" not in {r.explain(name) for name in names}
+    for p in players:
+        p.wait_packets(p.count() + 30)
+    for p in publishers:
+        p.wait_sending()
+    assert not r.logs("session_closed")
+
+    on_n2 = next(key for key in keys if before[key] == "n2")
+    late = play(r.url(on_n2))
+    late.wait_packets(30)  # a stream that lives on the leaving node is still found there
+    assert "n2" in set(before.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["nodes: [", "cluster: { nmae: x }\n", "router: { retries: many }\n", "nodes:\n  - { id: n1 }\n"]
+)
+def test_bad_file_is_refused_whole(text, cluster, router, client):
+    r = router(cluster(2))
+    publisher = client(r)
+    assert publisher.publish("x")[1] == "status"
+    r.file.write_text(text)
+    r.proc.signal(1)
+    line = r.wait_log("config_refused")
+    assert str(r.file) in line["error"] or str(r.file) in line.get("file", "")
+    r.write()
+    assert client(r).publish("y")[1] == "status"
+    assert not r.logs("session_closed")
+
+
+def test_values_change_on_reload(fakes, router, client):
+    nodes = fakes(2)
+    r = router(nodes, placement={"duplicate_publish": "reject"})
+    assert client(r).publish("x")[1] == "status"
+    assert client(r).publish("x")[1] == "error"
+    r.reload(placement={"duplicate_publish": "takeover"})
+    assert client(r).publish("x")[1] == "status"
+
+
+def test_weight_zero_takes_nothing_new(fakes, router, client):
+    nodes = fakes(3)
+    r = router(nodes)
+    r.reload(nodes=[weir.node_entry(nodes[0], weight=0), *nodes[1:]])
+    for i in range(20):
+        client(r).publish(f"s{i}")
+    assert not nodes[0].sessions
