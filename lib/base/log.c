@@ -26,9 +26,7 @@ static const char *const event_names[LOG_EVENT_COUNT] = {
     [EV_CONFIG_RELOADED] = "config_reloaded",
     [EV_CONFIG_REFUSED] = "config_refused",
     [EV_NODES_CHANGED] = "nodes_changed",
-    [EV_NODE_CHANGED] = "node_changed",
     [EV_NODE_UNRESOLVED] = "node_unresolved",
-    [EV_NODE_DIAL_FAILED] = "node_dial_failed",
     [EV_PANIC_ENTERED] = "panic_entered",
     [EV_PANIC_LEFT] = "panic_left",
     [EV_STORE_FAILED] = "store_failed",
@@ -39,7 +37,17 @@ static const char *const event_names[LOG_EVENT_COUNT] = {
     [EV_PLAYER_MOVED] = "player_moved",
     [EV_SESSION_CLOSED] = "session_closed",
     [EV_CONNECTION_REFUSED] = "connection_refused",
-    [EV_MEMORY_LIMIT] = "memory_limit",
+    [EV_HEALTHD_STARTED] = "healthd_started",
+    [EV_HEALTHD_STOPPED] = "healthd_stopped",
+    [EV_HEALTHD_ACTIVE] = "healthd_active",
+    [EV_HEALTHD_STANDBY] = "healthd_standby",
+    [EV_NODE_VERDICT] = "node_verdict",
+    [EV_NODE_SKEW] = "node_skew",
+    [EV_NODE_RELOADED] = "node_reloaded",
+    [EV_ADMIN_STARTED] = "admin_started",
+    [EV_ADMIN_STOPPED] = "admin_stopped",
+    [EV_API_CHANGE] = "api_change",
+    [EV_API_DENIED] = "api_denied",
 };
 
 static const char *const key_names[LOG_KEY_COUNT] = {
@@ -74,7 +82,13 @@ static const char *const key_names[LOG_KEY_COUNT] = {
     [K_FLASH_VER] = "flash_ver",
     [K_NODES] = "nodes",
     [K_WORKERS] = "workers",
+    [K_PREVIOUS] = "previous",
+    [K_LATENCY_US] = "latency_us",
     [K_SESSIONS] = "sessions",
+    [K_USER] = "user",
+    [K_METHOD] = "method",
+    [K_PATH] = "path",
+    [K_FORWARDED] = "forwarded",
 };
 
 const char *log_level_name(enum log_level level)

@@ -26,9 +26,7 @@ enum log_event {
     EV_CONFIG_RELOADED,
     EV_CONFIG_REFUSED,
     EV_NODES_CHANGED,   /* a new node list is in force */
-    EV_NODE_CHANGED,
     EV_NODE_UNRESOLVED, /* its host name has no address */
-    EV_NODE_DIAL_FAILED,
     EV_PANIC_ENTERED,   /* too few nodes are up: place on all */
     EV_PANIC_LEFT,
     EV_STORE_FAILED,    /* cannot be reached: go on with what we know */
@@ -39,9 +37,19 @@ enum log_event {
     EV_PLAYER_MOVED,    /* a waiting player attached to the node where its stream turned up */
     EV_SESSION_CLOSED,  /* the one closing line of a session */
     EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session; at most one line a second and reason */
-    EV_MEMORY_LIMIT,
+    EV_HEALTHD_STARTED,
+    EV_HEALTHD_STOPPED,
+    EV_HEALTHD_ACTIVE,  /* it has the lease: its verdicts count */
+    EV_HEALTHD_STANDBY, /* another one has it */
+    EV_NODE_VERDICT,    /* a node's health changed */
+    EV_NODE_SKEW,       /* it differs from most others in version or applications, or no longer does */
+    EV_NODE_RELOADED,   /* a new generation of its server process */
+    EV_ADMIN_STARTED,
+    EV_ADMIN_STOPPED,
+    EV_API_CHANGE, /* somebody changed something through the API: the audit line */
+    EV_API_DENIED, /* a bad token; at most one line a second */
 };
-enum { LOG_EVENT_COUNT = EV_MEMORY_LIMIT + 1 };
+enum { LOG_EVENT_COUNT = EV_API_DENIED + 1 };
 
 enum log_key {
     K_SID = 0, /* session id */
@@ -75,9 +83,15 @@ enum log_key {
     K_FLASH_VER,
     K_NODES,
     K_WORKERS,
+    K_PREVIOUS, /* the value before */
+    K_LATENCY_US,
     K_SESSIONS,
+    K_USER,      /* name of the API token */
+    K_METHOD,
+    K_PATH,      /* of the route: never with a stream's name */
+    K_FORWARDED, /* X-Forwarded-For */
 };
-enum { LOG_KEY_COUNT = K_SESSIONS + 1 };
+enum { LOG_KEY_COUNT = K_FORWARDED + 1 };
 
 struct log {
     int fd;

@@ -7,6 +7,8 @@
 
 #include "rtmp/handshake.h"
 
+enum { UNROUTED_BYTES = 32 * 1024 };
+
 static void require(bool ok)
 {
     if (!ok)
@@ -76,10 +78,12 @@ void stage_init(struct stage *t)
     t->env = (struct session_env){.pool = &t->pool,
                                   .router = &t->router,
                                   .relay = &t->relay,
-                                  .unrouted_limits = {32 * 1024, 32 * 1024, 64},
+                                  .unrouted_limits = {.message_bytes = UNROUTED_BYTES,
+                                                      .unfinished_bytes = UNROUTED_BYTES,
+                                                      .chunk_streams = 64},
                                   .client_limits = limits,
                                   .node_limits = limits,
-                                  .unrouted_bytes = 32 * 1024};
+                                  .unrouted_bytes = UNROUTED_BYTES};
     peer_open(t, &t->client);
 }
 

@@ -150,14 +150,14 @@ static void test_write(void **state)
     assert_int_equal(pipe(fd), 0);
     struct log l;
     log_init(&l, fd[1], LOG_WARN, LOG_LOGFMT);
-    LOG(&l, LOG_INFO, EV_NODE_CHANGED, log_text(K_NODE, "n1"));
+    LOG(&l, LOG_INFO, EV_NODES_CHANGED, log_text(K_NODE, "n1"));
     assert_int_equal(l.lines, 0);
-    LOG(&l, LOG_WARN, EV_NODE_CHANGED, log_text(K_NODE, "n1"), log_u64(K_COUNT, 2));
+    LOG(&l, LOG_WARN, EV_NODES_CHANGED, log_text(K_NODE, "n1"), log_u64(K_COUNT, 2));
     assert_int_equal(l.lines, 1);
     const ssize_t n = read(fd[0], got, sizeof got - 1);
     assert_true(n > 0);
     got[n] = '\0';
-    assert_non_null(strstr(got, "Z level=warn event=node_changed node=n1 count=2\n"));
+    assert_non_null(strstr(got, "Z level=warn event=nodes_changed node=n1 count=2\n"));
 
     assert_int_equal(fcntl(fd[1], F_SETFL, O_NONBLOCK), 0);
     for (int i = 0; i < 10000 && l.dropped == 0; i++)
