@@ -107,7 +107,7 @@ static enum err rehash(struct admission *a, uint64_t now_ms)
 /* Spends one connection of the address's rate; the burst is one second's worth. */
 static bool spend(struct admission_entry *e, uint32_t rate, uint64_t now_ms)
 {
-    const uint64_t now_ns = now_ms * NS_PER_MS, second_ns = 1000 * NS_PER_MS;
+    const uint64_t now_ns = now_ms * NS_PER_MS, second_ns = UINT64_C(1000) * NS_PER_MS;
     const uint64_t cost_ns = second_ns / rate;
     const uint64_t from_ns = e->credit_ns > now_ns ? e->credit_ns : now_ns;
     if (from_ns + cost_ns > now_ns + second_ns)

@@ -61,14 +61,14 @@ static void print_candidates(const struct place_candidate *list, const struct pl
            "health", "streams", "bound", "score", "");
     for (uint32_t i = 0; i < r->candidate_count; i++) {
         const struct place_candidate *p = &list[i];
+        const bool chosen = r->node && p->node == r->node;
         char bound[16] = "-";
         if (p->bound != UINT32_MAX)
             snprintf(bound, sizeof bound, "%u", p->bound);
-        printf("%-4s %-20s %-24s %-9s %-8s %8u %8s %10.4g  %s%s\n", p->node == r->node ? "=>" : "",
+        printf("%-4s %-20s %-24s %-9s %-8s %8u %8s %10.4g  %s%s\n", chosen ? "=>" : "",
                p->node->conf.id, p->node->conf.rtmp, node_admin_name(p->node->admin),
                node_health_name(p->node->health), p->node->streams, bound, p->score,
-               p->node == r->node && r->reason == PLACED_CLAIM ? "live here"
-                                                               : place_why_name(p->why),
+               chosen && r->reason == PLACED_CLAIM ? "live here" : place_why_name(p->why),
                p->late ? ", last dial failed" : "");
     }
 }

@@ -108,7 +108,7 @@ static void reload(struct parent *p)
     if (fixed)
         snprintf(error, sizeof error, "%s: %s cannot change while running: restart the router",
                  p->path, fixed);
-    if (error[0]) {
+    if (error[0] || !text) {
         LOG(&p->log, LOG_ERROR, EV_CONFIG_REFUSED, log_text(K_ERROR, error));
         config_destroy(fresh);
     } else {
