@@ -183,7 +183,8 @@ struct session_record {
 };
 /* Never zero, differs between processes and restarts. */
 MUST_CHECK enum err store_session_id(struct store *s, uint64_t *first, uint32_t count);
-/* A session got its node (or another one): its record, the node's count, and for a player the audience record. */
+/* A session got its node (or another one): its record, the node's count, and for a player the audience record. The first time it is
+ * an event too, and so is its end. */
 MUST_CHECK enum err store_session_put(struct store *s, const struct session_record *r);
 /* Counters only, of sessions that exist. count up to STORE_WRITE_RECORDS. */
 MUST_CHECK enum err store_sessions_refresh(struct store *s, const struct session_record *r, uint32_t count);
@@ -276,7 +277,7 @@ MUST_CHECK enum err store_commands_sweep(struct store *s, uint64_t now_ms, uint3
 /* ---- events: what happened, for people ---- */
 
 /* Appended in the transaction of the change by the calls above; kinds: node_added, node_changed, node_removed, node_up, node_down,
- * node_reloaded, stream_started, stream_ended, stream_taken_over. Newest last; at most STORE_EVENTS_KEEP. */
+ * node_reloaded, stream_started, stream_ended, stream_taken_over, session_started, session_ended. Newest last; at most STORE_EVENTS_KEEP. */
 struct store_event {
     uint64_t id, time_ms;
     char kind[32];

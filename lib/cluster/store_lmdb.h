@@ -145,10 +145,8 @@ MUST_CHECK enum err process_get(struct store *s, MDB_txn *txn, enum process_kind
 MUST_CHECK enum err process_alive(struct store *s, MDB_txn *txn, enum process_kind kind,
                                   const struct worker_id *id, uint64_t now_ms, bool *alive);
 
-/* Parts of store_slot_clean(): the claim becomes a hint if it still has that epoch; the session
- * goes. */
+/* A part of store_slot_clean(): the claim becomes a hint if it still has that epoch. */
 MUST_CHECK enum err claim_leave(struct store *s, MDB_txn *txn, const struct stream_key *key,
                                 uint64_t epoch, bool keep, uint64_t now_ms);
-MUST_CHECK enum err session_remove(struct store *s, MDB_txn *txn, uint64_t id);
 
 #endif

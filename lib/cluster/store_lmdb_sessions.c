@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/clock_io.h"
+
 /* ---- audience ---- */
 
 enum { AUDIENCE_KEY_MAX = STREAM_HASH_BYTES + OWNED_KEY_MAX };
@@ -108,25 +110,36 @@ static enum err session_count(struct store *s, MDB_txn *txn, const struct sessio
     return e == ERR_OK ? audience_add(s, txn, r, by) : e;
 }
 
-enum err session_remove(struct store *s, MDB_txn *txn, uint64_t id)
+/* *was: the record that is gone. */
+static enum err session_remove(struct store *s, MDB_txn *txn, uint64_t id,
+                               struct session_record *was)
 {
-    struct session_record r;
     uint8_t buf[OWNED_KEY_MAX];
-    enum err e = session_read(s, txn, id, &r);
+    enum err e = session_read(s, txn, id, was);
     if (e == ERR_OK)
-        e = session_count(s, txn, &r, -1);
+        e = session_count(s, txn, was, -1);
     if (e == ERR_OK)
-        e = db_delete(txn, s->db[DB_OWNED], owned_key(&r.worker, OWNED_SESSION, id, buf));
+        e = db_delete(txn, s->db[DB_OWNED], owned_key(&was->worker, OWNED_SESSION, id, buf));
     if (e == ERR_OK)
         e = db_delete(txn, s->db[DB_SESSIONS], val_of(&id, sizeof id));
     return e;
 }
 
+static enum err session_end(struct store *s, MDB_txn *txn, uint64_t id, uint64_t now_ms)
+{
+    struct session_record r;
+    const enum err e = session_remove(s, txn, id, &r);
+    return e == ERR_OK ? event_append(s, txn, now_ms, "session_ended", r.key.text, r.node) : e;
+}
+
 static enum err session_place(struct store *s, MDB_txn *txn, const struct session_record *r)
 {
+    struct session_record before;
     uint8_t buf[OWNED_KEY_MAX];
-    enum err e = session_remove(s, txn, r->id);
-    if (e == ERR_OK || e == ERR_NOT_FOUND)
+    enum err e = session_remove(s, txn, r->id, &before);
+    if (e == ERR_NOT_FOUND) /* its first node: another one later is no new session */
+        e = event_append(s, txn, clock_wall_ms(), "session_started", r->key.text, r->node);
+    if (e == ERR_OK)
         e = session_count(s, txn, r, 1);
     if (e == ERR_OK)
         e = db_put(txn, s->db[DB_OWNED], owned_key(&r->worker, OWNED_SESSION, r->id, buf),
@@ -182,7 +195,7 @@ enum err store_session_delete(struct store *s, uint64_t id)
 {
     MDB_txn *txn;
     const enum err e = write_begin(&s->live, &txn);
-    return e == ERR_OK ? write_end(txn, session_remove(s, txn, id)) : e;
+    return e == ERR_OK ? write_end(txn, session_end(s, txn, id, clock_wall_ms())) : e;
 }
 
 struct session_lister {
@@ -243,7 +256,7 @@ static enum err remove_leftover(struct store *s, MDB_txn *txn, const struct work
     uint8_t buf[OWNED_KEY_MAX];
     const enum err e = l->kind == OWNED_CLAIM
                            ? claim_leave(s, txn, &l->key, l->number, true, now_ms)
-                           : session_remove(s, txn, l->number);
+                           : session_end(s, txn, l->number, now_ms);
     if (e != ERR_OK && e != ERR_CONFLICT && e != ERR_NOT_FOUND)
         return e;
     /* gone with the record as a rule; an entry without one must not stop the cleaning for ever */

@@ -890,6 +890,40 @@ static void test_events(void **state)
     assert_int_equal(l.count, 2);
 }
 
+static void expect_event(const struct store_event *e, const char *kind, const char *subject,
+                         const char *node)
+{
+    assert_string_equal(e->kind, kind);
+    assert_string_equal(e->subject, subject);
+    assert_string_equal(e->node, node);
+}
+
+static void test_session_events(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = f->store;
+    const struct worker_id w1 = worker(1);
+    const struct session_record fresh = session(100, 0, "live/a", "n9");
+    bool left = true;
+    put_session(s, session(100, 0, "live/a", "n1"));
+    put_session(s, session(101, 1, "live/b", ""));
+    put_session(s, session(100, 0, "live/a", "n2")); /* re-homed: the same session */
+    assert_int_equal(store_sessions_refresh(s, &fresh, 1), ERR_OK);
+    assert_int_equal(store_session_delete(s, 100), ERR_OK);
+    assert_int_equal(store_session_delete(s, 100), ERR_NOT_FOUND);
+    assert_int_equal(store_slot_clean(s, &w1, t0 + 100, &left), ERR_OK);
+    put_session(s, session(100, 0, "live/a", "n3"));
+    struct event_list l = {0};
+    assert_int_equal(store_events_list(s, 0, list_event, &l), ERR_OK);
+    assert_int_equal(l.count, 5);
+    expect_event(&l.events[0], "session_started", "live/a", "n1");
+    expect_event(&l.events[1], "session_started", "live/b", "");
+    expect_event(&l.events[2], "session_ended", "live/a", "n2");
+    expect_event(&l.events[3], "session_ended", "live/b", "");
+    assert_int_equal(l.events[3].time_ms, t0 + 100);
+    expect_event(&l.events[4], "session_started", "live/a", "n3");
+}
+
 static void test_events_bounded(void **state)
 {
     struct fixture *f = *state;
@@ -928,6 +962,7 @@ int main(void)
         STORE_TEST(test_slot_clean),
         STORE_TEST(test_processes),
         STORE_TEST(test_events),
+        STORE_TEST(test_session_events),
         STORE_TEST(test_events_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
