@@ -1,0 +1,635 @@
+#include "admin/metrics.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum metric_kind { METRIC_GAUGE = 0, METRIC_COUNTER, METRIC_HISTOGRAM };
+
+/* What there is one sample of. */
+enum metric_per {
+    PER_CLUSTER = 0,
+    PER_NODE,        /* a node that is known */
+    PER_WORKER,      /* a router's worker, dead ones too: counters never fall */
+    PER_LIVE_WORKER, /* one with a fresh heartbeat: what only the living have */
+    PER_HEALTHD,
+    PER_REASON, /* a worker and a reason for which sessions were closed */
+    PER_PHASE,  /* a worker and a phase of set-up */
+    PER_NODE_INFO,
+    PER_PROCESS_INFO,
+};
+
+/* What a node's samples are taken from. */
+struct metrics_node {
+    uint64_t up, enabled, draining, weight, streams, sessions;
+    uint64_t max_streams, max_sessions, max_bandwidth;
+    uint64_t latency_us, in_bps, out_bps, clients, checked_ms;
+    uint64_t checks, failures, transitions, generations, dial_failures, skewed, stuck, flapping;
+};
+
+static const uint64_t absent = UINT64_MAX; /* no sample */
+
+struct metric {
+    const char *name;
+    enum metric_kind kind;
+    enum metric_per per;
+    const char *help;
+    size_t offset, size; /* in metrics_cluster, metrics_node or process_record */
+    double per_unit;     /* the field's unit in one base unit; 0: it has the base unit */
+};
+
+/* A macro because offsetof and sizeof take the member's name. */
+#define FIELD(structure, member)                                                                   \
+    .offset = offsetof(struct structure, member), .size = sizeof(((struct structure *)NULL)->member)
+/* Macros because C17 takes no const object in a constant initialiser. */
+#define MS_PER_S 1e3
+#define US_PER_S 1e6
+#define BITS_PER_BYTE 8
+
+static const struct metric metrics[] = {
+    {.name = "weir_store_up",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "1 if the store can be read; else only the metrics of this process are given.",
+     FIELD(metrics_cluster, store_up)},
+    {.name = "weir_nodes",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes known.",
+     FIELD(metrics_cluster, census.nodes)},
+    {.name = "weir_nodes_enabled",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes that the operator enabled.",
+     FIELD(metrics_cluster, census.nodes_enabled)},
+    {.name = "weir_nodes_drain",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes that are drained.",
+     FIELD(metrics_cluster, census.nodes_drain)},
+    {.name = "weir_nodes_disabled",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes that are disabled.",
+     FIELD(metrics_cluster, census.nodes_disabled)},
+    {.name = "weir_nodes_up",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes that are up.",
+     FIELD(metrics_cluster, census.nodes_up)},
+    {.name = "weir_nodes_down",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes that are down.",
+     FIELD(metrics_cluster, census.nodes_down)},
+    {.name = "weir_nodes_unknown",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Nodes of which nothing is known, as without a running weir-healthd.",
+     FIELD(metrics_cluster, census.nodes_unknown)},
+    {.name = "weir_panic",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "1 if so few nodes are up that streams are placed on all enabled nodes.",
+     FIELD(metrics_cluster, panic)},
+    {.name = "weir_streams",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Live streams.",
+     FIELD(metrics_cluster, census.streams)},
+    {.name = "weir_publishers",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Publishers connected.",
+     FIELD(metrics_cluster, census.publishers)},
+    {.name = "weir_players",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Players connected.",
+     FIELD(metrics_cluster, census.players)},
+    {.name = "weir_routers",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Routers with a fresh heartbeat.",
+     FIELD(metrics_cluster, census.routers)},
+    {.name = "weir_workers",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Router workers with a fresh heartbeat.",
+     FIELD(metrics_cluster, census.workers)},
+    {.name = "weir_healthds",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Health daemons with a fresh heartbeat; one works, the others stand by.",
+     FIELD(metrics_cluster, census.healthds)},
+    {.name = "weir_process_info",
+     .kind = METRIC_GAUGE,
+     .per = PER_PROCESS_INFO,
+     .help = "Version of each living process: always 1."},
+    {.name = "weir_node_info",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE_INFO,
+     .help = "What a node is and runs: always 1."},
+    {.name = "weir_node_up",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the node is up, 0 if it is down; no sample while that is unknown.",
+     FIELD(metrics_node, up)},
+    {.name = "weir_node_enabled",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the operator enabled the node.",
+     FIELD(metrics_node, enabled)},
+    {.name = "weir_node_draining",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the node is drained.",
+     FIELD(metrics_node, draining)},
+    {.name = "weir_node_weight",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Share of new streams, relative to other nodes.",
+     FIELD(metrics_node, weight)},
+    {.name = "weir_node_streams",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Streams published to the node.",
+     FIELD(metrics_node, streams)},
+    {.name = "weir_node_sessions",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Publishers and players on the node.",
+     FIELD(metrics_node, sessions)},
+    {.name = "weir_node_streams_limit",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Most streams of the node; no sample without a limit.",
+     FIELD(metrics_node, max_streams)},
+    {.name = "weir_node_sessions_limit",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Most sessions of the node; no sample without a limit.",
+     FIELD(metrics_node, max_sessions)},
+    {.name = "weir_node_limit_bytes_per_second",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Bandwidth above which the node takes no new streams; no sample without a limit.",
+     FIELD(metrics_node, max_bandwidth),
+     .per_unit = BITS_PER_BYTE},
+    {.name = "weir_node_latency_seconds",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "How long the last good RTMP check of the node took.",
+     FIELD(metrics_node, latency_us),
+     .per_unit = US_PER_S},
+    {.name = "weir_node_receive_bytes_per_second",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "What the node says it receives.",
+     FIELD(metrics_node, in_bps),
+     .per_unit = BITS_PER_BYTE},
+    {.name = "weir_node_transmit_bytes_per_second",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "What the node says it sends.",
+     FIELD(metrics_node, out_bps),
+     .per_unit = BITS_PER_BYTE},
+    {.name = "weir_node_clients",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "Connections that the node says it has, those past the routers included.",
+     FIELD(metrics_node, clients)},
+    {.name = "weir_node_checked_timestamp_seconds",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "When the last round of checks of the node ended.",
+     FIELD(metrics_node, checked_ms),
+     .per_unit = MS_PER_S},
+    {.name = "weir_node_checks_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_NODE,
+     .help = "Checks of the node.",
+     FIELD(metrics_node, checks)},
+    {.name = "weir_node_check_failures_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_NODE,
+     .help = "Checks of the node that failed.",
+     FIELD(metrics_node, failures)},
+    {.name = "weir_node_transitions_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_NODE,
+     .help = "Changes between up and down.",
+     FIELD(metrics_node, transitions)},
+    {.name = "weir_node_generations_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_NODE,
+     .help = "Server processes seen on the node: each reload or restart adds one.",
+     FIELD(metrics_node, generations)},
+    {.name = "weir_node_dial_failures_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_NODE,
+     .help = "Connections to the node that routers could not make.",
+     FIELD(metrics_node, dial_failures)},
+    {.name = "weir_node_skewed",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the node differs from the others in version or configuration.",
+     FIELD(metrics_node, skewed)},
+    {.name = "weir_node_stuck",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the node takes data and makes nothing of it.",
+     FIELD(metrics_node, stuck)},
+    {.name = "weir_node_flapping",
+     .kind = METRIC_GAUGE,
+     .per = PER_NODE,
+     .help = "1 if the node is held down because it came and went too often.",
+     FIELD(metrics_node, flapping)},
+    {.name = "weir_router_up",
+     .kind = METRIC_GAUGE,
+     .per = PER_WORKER,
+     .help = "1 if the worker has a fresh heartbeat."},
+    {.name = "weir_router_sessions",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Client connections.",
+     FIELD(process_record, sessions)},
+    {.name = "weir_router_publishers",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Publishers.",
+     FIELD(process_record, publishers)},
+    {.name = "weir_router_players",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Players.",
+     FIELD(process_record, players)},
+    {.name = "weir_router_memory_bytes",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Memory in use for the data of sessions.",
+     FIELD(process_record, memory_bytes)},
+    {.name = "weir_router_loop_turn_max_seconds",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Longest turn of the event loop in the last second.",
+     FIELD(process_record, loop_turn_max_us),
+     .per_unit = US_PER_S},
+    {.name = "weir_router_connections_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Connections accepted.",
+     FIELD(process_record, accepted)},
+    {.name = "weir_router_refused_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Connections refused before there was a session.",
+     FIELD(process_record, refused)},
+    {.name = "weir_router_placements_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Sessions placed on a node.",
+     FIELD(process_record, placed)},
+    {.name = "weir_router_retries_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Nodes that failed before the client was told, so that another one was tried.",
+     FIELD(process_record, retried)},
+    {.name = "weir_router_dial_failures_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Connections to nodes that could not be made.",
+     FIELD(process_record, failed_dials)},
+    {.name = "weir_router_takeovers_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Live streams taken over by a second publisher.",
+     FIELD(process_record, taken_over)},
+    {.name = "weir_router_players_moved_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Waiting players attached to the node where their stream turned up.",
+     FIELD(process_record, players_moved)},
+    {.name = "weir_router_receive_bytes_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Bytes received from clients.",
+     FIELD(process_record, bytes_in)},
+    {.name = "weir_router_transmit_bytes_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Bytes sent to clients.",
+     FIELD(process_record, bytes_out)},
+    {.name = "weir_router_store_errors_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Calls of the store that failed.",
+     FIELD(process_record, store_errors)},
+    {.name = "weir_router_sessions_closed_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_REASON,
+     .help = "Sessions and connections closed, by reason."},
+    {.name = "weir_router_setup_duration_seconds",
+     .kind = METRIC_HISTOGRAM,
+     .per = PER_PHASE,
+     .help = "How long sessions waited until their stream started, by phase."},
+    {.name = "weir_healthd_checks_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_HEALTHD,
+     .help = "Checks of all nodes.",
+     FIELD(process_record, checks)},
+    {.name = "weir_healthd_check_failures_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_HEALTHD,
+     .help = "Checks of all nodes that failed.",
+     FIELD(process_record, check_failures)},
+    {.name = "weir_healthd_transitions_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_HEALTHD,
+     .help = "Changes between up and down, of all nodes.",
+     FIELD(process_record, transitions)},
+    {.name = "weir_admin_requests_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_CLUSTER,
+     .help = "API requests.",
+     FIELD(metrics_cluster, requests)},
+    {.name = "weir_admin_connections",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Connections to the API.",
+     FIELD(metrics_cluster, connections)},
+    {.name = "weir_admin_event_streams",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help = "Clients that follow events.",
+     FIELD(metrics_cluster, event_streams)},
+};
+enum { METRIC_COUNT = sizeof metrics / sizeof metrics[0] };
+
+/* ---- values ---- */
+
+static uint64_t field_of(const struct metric *m, const void *base)
+{
+    uint32_t narrow;
+    uint64_t wide;
+    if (m->size == sizeof narrow) {
+        memcpy(&narrow, (const char *)base + m->offset, sizeof narrow);
+        return narrow;
+    }
+    memcpy(&wide, (const char *)base + m->offset, sizeof wide);
+    return wide;
+}
+
+/* labels: "" or "{...}" */
+static void write_sample(FILE *out, const struct metric *m, const char *labels, uint64_t value)
+{
+    if (value == absent)
+        return;
+    if (m->per_unit > 0)
+        fprintf(out, "%s%s %.15g\n", m->name, labels, (double)value / m->per_unit);
+    else
+        fprintf(out, "%s%s %" PRIu64 "\n", m->name, labels, value);
+}
+
+/* Ids cannot hold what would need it, versions that nodes tell us can. */
+static void escape_label(const char *text, char *buf, size_t cap)
+{
+    size_t len = 0;
+    for (; *text && len + 3 < cap; text++) {
+        if (*text == '\\' || *text == '"' || *text == '\n')
+            buf[len++] = '\\';
+        buf[len++] = *text == '\n' ? 'n' : *text;
+    }
+    buf[len] = '\0';
+}
+
+enum { LABELS_MAX = 512 };
+
+static void worker_label(const struct process_record *p, char *buf)
+{
+    char worker[VIEW_WORKER_MAX];
+    view_worker_text(&p->id, worker);
+    (void)snprintf(buf, LABELS_MAX, "worker=\"%s\"", worker);
+}
+
+/* ---- per node ---- */
+
+static uint64_t limit_or_absent(uint64_t limit)
+{
+    return limit ? limit : absent;
+}
+
+static void gather_node(const struct facts *f, uint32_t i, struct metrics_node *out)
+{
+    const struct node *n = &f->nodes->nodes[i];
+    const struct node_status *s = &f->status[i];
+    const bool known = s->id[0] != '\0';
+    *out = (struct metrics_node){
+        .up = n->health == NODE_UNKNOWN ? absent : n->health == NODE_UP,
+        .enabled = n->admin == NODE_ENABLED,
+        .draining = n->admin == NODE_DRAIN,
+        .weight = n->conf.weight,
+        .streams = n->streams,
+        .sessions = n->sessions,
+        .max_streams = limit_or_absent(n->conf.max_streams),
+        .max_sessions = limit_or_absent(n->conf.max_sessions),
+        .max_bandwidth = limit_or_absent(n->conf.max_bandwidth),
+        .latency_us = limit_or_absent(s->latency_us),
+        .in_bps = known ? s->bandwidth_in : absent,
+        .out_bps = known ? s->bandwidth_out : absent,
+        .clients = known ? s->clients : absent,
+        .checked_ms = limit_or_absent(s->checked_ms),
+        .checks = s->checks,
+        .failures = s->failures,
+        .transitions = s->transitions,
+        .generations = s->generations,
+        .dial_failures = f->failed[i].count,
+        .skewed = s->skewed,
+        .stuck = s->stuck,
+        .flapping = s->flapping,
+    };
+}
+
+static void write_nodes(FILE *out, const struct metric *m, const struct metrics_facts *f,
+                        const struct metrics_node *gathered)
+{
+    char labels[LABELS_MAX];
+    for (uint32_t i = 0; i < f->facts->nodes->count; i++) {
+        (void)snprintf(labels, sizeof labels, "{node=\"%s\"}", f->facts->nodes->nodes[i].conf.id);
+        write_sample(out, m, labels, field_of(m, &gathered[i]));
+    }
+}
+
+static void write_node_infos(FILE *out, const struct metric *m, const struct metrics_facts *f)
+{
+    char labels[LABELS_MAX], version[2 * STATUS_VERSION_MAX];
+    for (uint32_t i = 0; i < f->facts->nodes->count; i++) {
+        const struct node *n = &f->facts->nodes->nodes[i];
+        escape_label(f->facts->status[i].version, version, sizeof version);
+        (void)snprintf(labels, sizeof labels, "{node=\"%s\",source=\"%s\",version=\"%s\"}",
+                       n->conf.id, n->source == NODE_FROM_API ? "api" : "config", version);
+        write_sample(out, m, labels, 1);
+    }
+}
+
+/* ---- per process ---- */
+
+static const char *kind_name(enum process_kind k)
+{
+    return k == PROCESS_ROUTER ? "router" : k == PROCESS_HEALTHD ? "healthd" : "admin";
+}
+
+static void write_process_info(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], worker[LABELS_MAX] = "", version[2 * sizeof p->version];
+    if (p->kind == PROCESS_ROUTER)
+        worker_label(p, worker);
+    escape_label(p->version, version, sizeof version);
+    (void)snprintf(labels, sizeof labels, "{kind=\"%s\",%.128s%sversion=\"%s\"}",
+                   kind_name(p->kind), worker, worker[0] ? "," : "", version);
+    write_sample(out, m, labels, 1);
+}
+
+static void write_reasons(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], worker[LABELS_MAX];
+    worker_label(p, worker);
+    for (unsigned why = WHY_NONE + 1; why < WHY_COUNT; why++) {
+        (void)snprintf(labels, sizeof labels, "{%.128s,reason=\"%s\"}", worker,
+                       close_why_name((enum close_why)why));
+        write_sample(out, m, labels, p->closed[why]);
+    }
+}
+
+static void write_phases(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char worker[LABELS_MAX];
+    worker_label(p, worker);
+    for (unsigned phase = 0; phase < SETUP_PHASE_COUNT; phase++) {
+        const struct process_histogram *h = &p->setup[phase];
+        const char *name = setup_phase_name((enum setup_phase)phase);
+        uint64_t below = 0;
+        for (unsigned i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++) {
+            below += h->bucket[i];
+            fprintf(out, "%s_bucket{%s,phase=\"%s\",le=\"%g\"} %" PRIu64 "\n", m->name, worker,
+                    name, process_histogram_bounds_us[i] / US_PER_S, below);
+        }
+        fprintf(out, "%s_bucket{%s,phase=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", m->name, worker, name,
+                h->count);
+        fprintf(out, "%s_sum{%s,phase=\"%s\"} %.15g\n", m->name, worker, name,
+                (double)h->sum_us / US_PER_S);
+        fprintf(out, "%s_count{%s,phase=\"%s\"} %" PRIu64 "\n", m->name, worker, name, h->count);
+    }
+}
+
+static void write_worker(FILE *out, const struct metric *m, const struct process_record *p,
+                         bool alive)
+{
+    char labels[LABELS_MAX], worker[LABELS_MAX];
+    worker_label(p, worker);
+    (void)snprintf(labels, sizeof labels, "{%.128s}", worker);
+    write_sample(out, m, labels,
+                 m->size ? field_of(m, p) : alive); /* without a field: weir_router_up */
+}
+
+static void write_process(FILE *out, const struct metric *m, const struct process_record *p,
+                          uint64_t now_ms)
+{
+    const bool alive = census_alive(p, now_ms), router = p->kind == PROCESS_ROUTER;
+    if (m->per == PER_PROCESS_INFO && alive)
+        write_process_info(out, m, p);
+    else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD)
+        write_sample(out, m, "", field_of(m, p));
+    else if (m->per == PER_REASON && router)
+        write_reasons(out, m, p);
+    else if (m->per == PER_PHASE && router)
+        write_phases(out, m, p);
+    else if (router && (m->per == PER_WORKER || (m->per == PER_LIVE_WORKER && alive)))
+        write_worker(out, m, p, alive);
+}
+
+/* ---- all ---- */
+
+static const char *kind_of(const struct metric *m)
+{
+    static const char *const names[] = {
+        [METRIC_GAUGE] = "gauge", [METRIC_COUNTER] = "counter", [METRIC_HISTOGRAM] = "histogram"};
+    return names[m->kind];
+}
+
+static void write_metric(FILE *out, const struct metric *m, const struct metrics_facts *f,
+                         const struct metrics_node *gathered)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, kind_of(m));
+    if (m->per == PER_CLUSTER)
+        write_sample(out, m, "", field_of(m, &f->cluster));
+    else if (m->per == PER_NODE)
+        write_nodes(out, m, f, gathered);
+    else if (m->per == PER_NODE_INFO)
+        write_node_infos(out, m, f);
+    for (uint32_t i = 0; i < f->process_count; i++)
+        write_process(out, m, &f->processes[i], f->now_ms);
+}
+
+/* Of this process alone, known without the store. */
+static bool is_own(const struct metric *m)
+{
+    return m->per == PER_CLUSTER && m->offset >= offsetof(struct metrics_cluster, store_up);
+}
+
+static void write_all(FILE *out, const struct metrics_facts *f, const struct metrics_node *gathered)
+{
+    for (size_t i = 0; i < METRIC_COUNT; i++) {
+        if (f->facts || is_own(&metrics[i]))
+            write_metric(out, &metrics[i], f, gathered);
+    }
+}
+
+char *metrics_write(const struct metrics_facts *f, size_t *len)
+{
+    const uint32_t count = f->facts ? f->facts->nodes->count : 0;
+    struct metrics_node *gathered = calloc(count + 1u, sizeof *gathered);
+    char *text = NULL;
+    FILE *out = gathered ? open_memstream(&text, len) : NULL;
+    if (out) {
+        for (uint32_t i = 0; i < count; i++)
+            gather_node(f->facts, i, &gathered[i]);
+        write_all(out, f, gathered);
+        if (fclose(out) != 0) {
+            free(text);
+            text = NULL;
+        }
+    }
+    free(gathered);
+    return text;
+}
+
+char *metrics_reference(void)
+{
+    static const char *const labels[] = {
+        [PER_CLUSTER] = "",
+        [PER_NODE] = "node",
+        [PER_WORKER] = "worker",
+        [PER_LIVE_WORKER] = "worker",
+        [PER_HEALTHD] = "",
+        [PER_REASON] = "worker, reason",
+        [PER_PHASE] = "worker, phase",
+        [PER_NODE_INFO] = "node, source, version",
+        [PER_PROCESS_INFO] = "kind, worker, version",
+    };
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        return NULL;
+    fprintf(out, "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
+    for (size_t i = 0; i < METRIC_COUNT; i++)
+        fprintf(out, "| `%s` | %s | %s | %s |\n", metrics[i].name, kind_of(&metrics[i]),
+                labels[metrics[i].per], metrics[i].help);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
