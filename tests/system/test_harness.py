@@ -18,7 +18,7 @@ def test_players_of_one_stream_receive_the_same(cluster, publish, play, dump, cl
     assert node.streams()["live/a"]["clients"] == 4
 
 
-@pytest.mark.parametrize("how", [{}, {"chunk_size": 64}, {"chunk_size": 65536}, {"piece": 700}, {"compress": True}])
+@pytest.mark.parametrize("how", [{}, {"chunk_size": 1000}, {"chunk_size": 65536}, {"piece": 700}, {"compress": True}])
 def test_client_publishes_to_nginx(cluster, client, clip, how):
     (node,) = cluster(1)
     player = client(node)
