@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# A whole Weir cluster on this machine's loopback: three nginx-rtmp nodes, the router, a test picture going in and out.
+# A whole Weir cluster on this machine's loopback: three nginx-rtmp nodes, router, health daemon, API with dashboard,
+# HAProxy with TLS in front, and a test picture going in and out.
 #   conf/demo.sh          stays up until Ctrl-C
 #   conf/demo.sh --once   stops after the check; exit code 0: all well, 1: not
-# Installs missing Debian packages, builds into build/release, keeps everything else in one folder below build/ that it removes.
+# Installs missing Debian packages, builds into build/release and build/haproxy, keeps everything else in one folder below
+# build/ that it removes.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,17 +13,17 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=conf/nginx/instance.sh
 . "$root/conf/nginx/instance.sh"
 
+readonly packages_demo=(openssl curl)
 readonly nodes=(node1 node2 node3)
 readonly seconds=5 rate=25
 readonly stream=live/demo
-router=$root/build/release/bin/weir-router
+readonly bin=$root/build/release/bin
 once=
 dir=
-pids=() # in the order in which they were started
 
 usage()
 {
-    sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 say()
@@ -45,10 +47,11 @@ fail()
 # Ends what we started, last first, and removes the folder.
 clean_up()
 {
-    local i pid
+    local i pid running
     trap '' INT TERM
-    for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
-        pid=${pids[i]}
+    mapfile -t running < <(jobs -pr) # in the order in which they were started
+    for ((i = ${#running[@]} - 1; i >= 0; i--)); do
+        pid=${running[i]}
         kill "$pid" 2>/dev/null || continue
         for _ in {1..50}; do
             kill -0 "$pid" 2>/dev/null || break
@@ -96,14 +99,16 @@ logged()
     grep -qs -- "$3" "$2"
 }
 
-# The statistics page of the node at that port.
-stat_page()
+# page [OPTION...] URL: what is there. Loopback is asked straight, whatever proxy the environment names.
+page()
 {
-    (
-        exec 3<>"/dev/tcp/127.0.0.1/$1"
-        printf 'GET /stat HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
-        tr -d '\r\n' <&3
-    ) 2>/dev/null
+    curl --silent --fail --max-time 5 --noproxy '*' --cacert "$dir/certs/weir.ecdsa.crt" "$@"
+}
+
+# api URL: the same with our token.
+api()
+{
+    page --header "Authorization: Bearer $token" "$1"
 }
 
 # Names of the nodes whose own statistics show a publisher of the stream.
@@ -111,7 +116,7 @@ nodes_with_stream()
 {
     local i
     for i in "${!nodes[@]}"; do
-        stat_page "${http_ports[i]}" | sed 's/<stream>/\n&/g' |
+        page "http://127.0.0.1:${http_ports[i]}/stat" | tr -d '\r\n' | sed 's/<stream>/\n&/g' |
             grep "^<stream><name>${stream#*/}</name>" | grep -q '</time><flashver>.*<publishing/>' && echo "${nodes[i]}"
     done
     return 0
@@ -126,9 +131,9 @@ stream_is_somewhere()
 build()
 {
     local log=$dir/build.log
-    say "Building the router (build/release) ..."
-    { cd "$root" && cmake --preset release && cmake --build --preset release --target weir-router; } >"$log" 2>&1 ||
-        fail "the build" "$log"
+    say "Building Weir (build/release) and HAProxy (build/haproxy) ..."
+    { cd "$root" && cmake --preset release && cmake --build --preset release; } >"$log" 2>&1 || fail "the build" "$log"
+    haproxy=$(conf/haproxy/build.sh 2>"$log") || fail "the build of HAProxy" "$log"
 }
 
 start_nodes()
@@ -143,18 +148,29 @@ start_nodes()
         http_ports[i]=$found_port
         nginx_instance "$root/conf/nginx/nginx-rtmp.conf" "$dir/$id" "${rtmp_ports[i]}" "${http_ports[i]}" >"$dir/$id/nginx.conf"
         /usr/sbin/nginx -c "$dir/$id/nginx.conf" -e "$dir/$id/error.log" -g 'daemon off;' >"$dir/$id.log" 2>&1 &
-        pids+=($!)
         wait_for 10 logged $! "$dir/$id/error.log" 'start worker process ' || fail "$id does not start" "$dir/$id/error.log"
         say "  $id: nginx-rtmp at 127.0.0.1:${rtmp_ports[i]}, statistics at http://127.0.0.1:${http_ports[i]}/stat"
         first=$((found_port > first ? first + 1 : first))
     done
 }
 
-start_router()
+# A token that may change things; the file has its hash only. weir-admin wants one as soon as a proxy is in front.
+make_token()
 {
-    local i config=$dir/weir.yaml
-    free_port 1935
-    address=127.0.0.1:$found_port
+    local made
+    made=$("$bin/weir-admin" --new-token demo write) || fail "weir-admin --new-token"
+    token=$(sed -n '2s/^# //p' <<<"$made")
+    sed -n '$p' <<<"$made" >"$dir/tokens"
+}
+
+# One file for the three daemons.
+write_config()
+{
+    local i
+    free_port 1936
+    router_address=127.0.0.1:$found_port
+    free_port 8090
+    admin_address=127.0.0.1:$found_port
     {
         say "cluster: { name: demo, store: \"lmdb:$dir/store\", live: \"$dir/live\" }"
         say "nodes:"
@@ -163,15 +179,109 @@ start_router()
         done
         say "router:"
         say "  shutdown_grace: 1s"
-        say "  listen: [{ address: \"$address\" }]"
+        say "  listen: [{ address: \"$router_address\", proxy_protocol: required, trust: [127.0.0.1/32] }]"
+        say "admin: { listen: \"$admin_address\", tokens: \"$dir/tokens\" }"
         say "log: { stream_names: true }"
     } >"$config"
-    "$router" -c "$config" -t >"$dir/router.log" 2>&1 || fail "the router refuses its configuration" "$dir/router.log"
-    "$router" -c "$config" 2>"$dir/router.log" &
-    router_pid=$!
-    pids+=("$router_pid")
-    wait_for 10 logged "$router_pid" "$dir/router.log" 'event=router_started' || fail "the router does not start" "$dir/router.log"
-    say "  router: rtmp://$address"
+}
+
+# start_daemon NAME EVENT: weir-NAME, which says EVENT when it is ready.
+start_daemon()
+{
+    local name=weir-$1 log=$dir/weir-$1.log
+    "$bin/$name" -c "$config" -t >"$log" 2>&1 || fail "$name refuses its configuration" "$log"
+    "$bin/$name" -c "$config" 2>"$log" &
+    daemons+=($!)
+    wait_for 10 logged $! "$log" "event=$2" || fail "$name does not start" "$log"
+}
+
+# weir.ecdsa.pem and weir.rsa.pem, for this machine's own name, signed by themselves.
+make_certificates()
+{
+    local kind key_type
+    mkdir "$dir/certs"
+    for kind in ecdsa rsa; do
+        key_type=(rsa:2048)
+        [ "$kind" = rsa ] || key_type=(ec -pkeyopt ec_paramgen_curve:prime256v1)
+        openssl req -x509 -newkey "${key_type[@]}" -nodes -days 2 -subj /CN=localhost \
+            -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
+            -keyout "$dir/certs/$kind.key" -out "$dir/certs/weir.$kind.crt" >"$dir/certs/log" 2>&1 ||
+            fail "making certificates" "$dir/certs/log"
+        cat "$dir/certs/weir.$kind.crt" "$dir/certs/$kind.key" >"$dir/certs/weir.$kind.pem"
+    done
+}
+
+# conf/haproxy/haproxy.cfg with our addresses, one router, and as many clients as the descriptors here allow.
+haproxy_config()
+{
+    local descriptors most
+    descriptors=$(ulimit -Hn)
+    [ "$descriptors" != unlimited ] || descriptors=1000000
+    most=$(((descriptors - 200) / 2))
+    sed -e "s|^    bind :1935$|    bind $rtmp_address|" \
+        -e "s|^    bind :443 |    bind $rtmps_address |" \
+        -e "s|^    bind :8443 |    bind $https_address |" \
+        -e "s|^    bind 127.0.0.1:8404$|    bind $haproxy_address|" \
+        -e "s|^    server r1 127.0.0.1:1936$|    server r1 $router_address|" \
+        -e "/^    server r2 /d" \
+        -e "s|^    server admin 127.0.0.1:8090 |    server admin $admin_address |" \
+        -e "s|^    stats socket /run/haproxy/|    stats socket $dir/|" \
+        -e "s|^    crt-base .*|    crt-base $dir/certs|" \
+        -e "s|^    maxconn 20000$|    maxconn $((most < 20000 ? most : 20000))|" "$root/conf/haproxy/haproxy.cfg" |
+        if [ "$(id -u)" = 0 ] && id haproxy >/dev/null 2>&1 && [ -d /var/lib/haproxy ]; then
+            cat
+        else
+            sed -E '/^    (user|group|chroot) /d'
+        fi
+}
+
+start_haproxy()
+{
+    local log=$dir/haproxy.log
+    free_port 1935
+    rtmp_address=127.0.0.1:$found_port
+    free_port 4443
+    rtmps_address=127.0.0.1:$found_port
+    free_port 8443
+    https_address=127.0.0.1:$found_port
+    free_port 8404
+    haproxy_address=127.0.0.1:$found_port
+    make_certificates
+    haproxy_config >"$dir/haproxy.cfg"
+    "$haproxy" -db -f "$dir/haproxy.cfg" >"$log" 2>&1 &
+    daemons+=($!)
+    wait_for 10 all_up $! || fail "HAProxy does not reach the router and the API" "$log" "$dir/weir-admin.log" "$dir/weir-router.log"
+}
+
+# Servers that HAProxy has checked and found up: the router and the API.
+all_up()
+{
+    local up
+    alive "$1" || fail "HAProxy ended" "$dir/haproxy.log"
+    up=$(page "http://$haproxy_address/;csv" | grep -cE '^weir_(routers,r1|admin,admin),.*,UP,.*,L[47]OK,') || true
+    [ "$up" = 2 ]
+}
+
+# metric NAME: the value, as weir-admin gives it.
+metric()
+{
+    api "http://$admin_address/metrics" | sed -n "s/^$1 //p"
+}
+
+nodes_are_up()
+{
+    [ "$(metric weir_nodes_up)" = "${#nodes[@]}" ]
+}
+
+check_control_plane()
+{
+    local path
+    wait_for 15 nodes_are_up || fail "the health daemon does not find all nodes up" "$dir/weir-healthd.log" "$dir/weir-admin.log"
+    for path in / /api/v1/nodes; do
+        api "https://$https_address$path" >/dev/null ||
+            fail "no answer to $path through HAProxy" "$dir/haproxy.log" "$dir/weir-admin.log"
+    done
+    say "The health daemon says that all ${#nodes[@]} nodes are up. Metrics and dashboard answer."
 }
 
 publish()
@@ -179,34 +289,50 @@ publish()
     local log=$dir/publisher.log
     ffmpeg -nostdin -hide_banner -loglevel warning -re -f lavfi -i "testsrc=size=640x360:rate=$rate" \
         -f lavfi -i "sine=frequency=440:sample_rate=44100" -c:v libx264 -preset ultrafast -tune zerolatency \
-        -pix_fmt yuv420p -g "$rate" -b:v 500k -c:a aac -b:a 96k -f flv "rtmp://$address/$stream" >"$log" 2>&1 &
-    pids+=($!)
-    wait_for 15 stream_is_somewhere || fail "no node has the stream" "$log" "$dir/router.log"
-    alive "${pids[-1]}" || fail "the publisher ended" "$log" "$dir/router.log"
+        -pix_fmt yuv420p -g "$rate" -b:v 500k -c:a aac -b:a 96k -f flv "rtmp://$rtmp_address/$stream" >"$log" 2>&1 &
+    local pid=$!
+    wait_for 15 stream_is_somewhere || fail "no node has the stream" "$log" "$dir/weir-router.log"
+    alive "$pid" || fail "the publisher ended" "$log" "$dir/weir-router.log"
 }
 
 # Which node the router names, and which node says that it has the stream: must be the same one.
 show_owner()
 {
     local explained named line
-    explained=$("$router" -c "$dir/weir.yaml" --explain "$stream" 2>&1) || fail "weir-router --explain $stream: $explained"
+    explained=$("$bin/weir-router" -c "$config" --explain "$stream" 2>&1) || fail "weir-router --explain $stream: $explained"
     named=$(sed -n 's/^node  *//p' <<<"$explained")
     say "weir-router --explain $stream:"
     while IFS= read -r line; do say "  $line"; done <<<"$explained"
-    [ "$(wc -l <<<"$owner")" = 1 ] || fail "more than one node has the stream: $owner" "$dir/router.log"
-    [ "$owner" = "$named" ] || fail "the router names $named, but the stream is on $owner" "$dir/router.log"
+    [ "$(wc -l <<<"$owner")" = 1 ] || fail "more than one node has the stream: $owner" "$dir/weir-router.log"
+    [ "$owner" = "$named" ] || fail "the router names $named, but the stream is on $owner" "$dir/weir-router.log"
     say "$owner has the stream, and says so in its own statistics. The other nodes do not have it."
+}
+
+# start_player NAME URL
+start_player()
+{
+    timeout 40 ffmpeg -nostdin -hide_banner -loglevel warning -i "$2" -frames:v $((seconds * rate)) -c copy \
+        -progress "$dir/$1.progress" -y "$dir/$1.flv" >"$dir/$1.log" 2>&1 &
+    players[$1]=$!
+}
+
+finish_player()
+{
+    local frames bytes
+    wait "${players[$1]}" || fail "playing over $1" "$dir/$1.log" "$dir/weir-router.log" "$dir/haproxy.log"
+    frames=$(sed -n 's/^frame= *//p' "$dir/$1.progress" | tail -n 1)
+    bytes=$(stat -c %s "$dir/$1.flv")
+    say "Played $seconds seconds over $1: ${frames:-0} frames, $((bytes * 8 / seconds / 1000)) kbit/s."
+    [ "${frames:-0}" -ge $((seconds * rate)) ] || fail "too few frames over $1" "$dir/$1.log" "$dir/weir-router.log"
 }
 
 play()
 {
-    local log=$dir/player.log expected=$((seconds * rate)) frames bytes
-    timeout 40 ffmpeg -nostdin -hide_banner -loglevel warning -i "rtmp://$address/$stream" -frames:v "$expected" -c copy \
-        -progress "$dir/progress" -y "$dir/played.flv" >"$log" 2>&1 || fail "playing through the router" "$log" "$dir/router.log"
-    frames=$(sed -n 's/^frame= *//p' "$dir/progress" | tail -n 1)
-    bytes=$(stat -c %s "$dir/played.flv")
-    say "Played $seconds seconds through the router: ${frames:-0} frames, $((bytes * 8 / seconds / 1000)) kbit/s."
-    [ "${frames:-0}" -ge "$expected" ] || fail "too few frames, expected $expected" "$log" "$dir/router.log"
+    local -A players=()
+    start_player rtmp "rtmp://$rtmp_address/$stream"
+    start_player rtmps "rtmps://$rtmps_address/$stream"
+    finish_player rtmp
+    finish_player rtmps
 }
 
 case ${1-} in
@@ -222,18 +348,26 @@ case ${1-} in
     ;;
 esac
 
-need_packages "${packages_build[@]}" "${packages_nodes[@]}" || fail "installing packages"
+need_packages "${packages_build[@]}" "${packages_nodes[@]}" "${packages_demo[@]}" || fail "installing packages"
 mkdir -p "$root/build"
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 dir=$(mktemp -d "$root/build/demo.XXXXXX")
+config=$dir/weir.yaml
 
 build
 say "Starting a cluster:"
-rtmp_ports=() http_ports=()
+rtmp_ports=() http_ports=() daemons=()
 start_nodes
-start_router
-say "Publishing a test picture to rtmp://$address/$stream ..."
+make_token
+write_config
+start_daemon router router_started
+start_daemon healthd healthd_started
+start_daemon admin admin_started
+start_haproxy
+say "  weir-router, weir-healthd, weir-admin, and HAProxy in front of them"
+check_control_plane
+say "Publishing a test picture to rtmp://$rtmp_address/$stream ..."
 publish
 show_owner
 play
@@ -243,12 +377,17 @@ trap 'exit 0' INT TERM
 cat <<END
 
 All well. Point your encoder at it (OBS: Settings, Stream, Service "Custom"):
-  Server      rtmp://$address/live
+  Server      rtmp://$rtmp_address/live     with TLS: rtmps://$rtmps_address/live (the certificate is self-made)
   Stream key  any name
-Watch:        ffplay rtmp://$address/$stream
-Which node:   build/release/bin/weir-router -c ${dir#"$root"/}/weir.yaml --explain live/NAME
-Log:          tail -f ${dir#"$root"/}/router.log
+Watch:        ffplay rtmp://$rtmp_address/$stream
+Dashboard:    http://$admin_address/     with TLS: https://$https_address/
+Token:        $token
+              The dashboard and the API ask for it: whoever has it may see everything, drain nodes and end streams.
+Metrics:      curl -H "Authorization: Bearer $token" http://$admin_address/metrics
+              HAProxy's: http://$haproxy_address/metrics
+Which node:   build/release/bin/weir-router -c ${config#"$root"/} --explain live/NAME
+Logs:         tail -f ${dir#"$root"/}/*.log
 Ctrl-C ends everything and removes ${dir#"$root"/}.
 END
-wait "$router_pid" || true
-fail "the router ended" "$dir/router.log"
+wait -n "${daemons[@]}" || true
+fail "a daemon ended" "$dir"/weir-*.log "$dir/haproxy.log"

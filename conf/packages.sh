@@ -7,6 +7,8 @@ packages_build=(cmake ninja-build gcc libc6-dev pkg-config libev-dev libssl-dev 
     libxxhash-dev libexpat1-dev libmicrohttpd-dev)
 # shellcheck disable=SC2034
 packages_nodes=(nginx-light libnginx-mod-rtmp ffmpeg)
+# Installed as programs only: Debian would start them as services.
+packages_services=(nginx haproxy prometheus)
 
 packages_missing()
 {
@@ -19,7 +21,7 @@ packages_missing()
 # need_packages NAME...: quiet when all goes well; the output of apt-get on standard error when not.
 need_packages()
 {
-    local missing as_root=() log mask=
+    local missing service masked=() as_root=() log
     mapfile -t missing < <(packages_missing "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
@@ -34,19 +36,21 @@ need_packages()
         as_root=(sudo)
     fi
     echo "installing: ${missing[*]}" >&2
-    # Debian starts nginx once it is installed, on port 80. It is not wanted as a service, only as a program.
-    if [ -d /run/systemd/system ] && [ -n "$(packages_missing nginx-common)" ]; then
-        "${as_root[@]}" systemctl --quiet --runtime mask nginx.service 2>/dev/null && mask=yes
+    if [ -d /run/systemd/system ]; then
+        for service in "${packages_services[@]}"; do
+            ! systemctl cat "$service.service" >/dev/null 2>&1 || continue
+            "${as_root[@]}" systemctl --quiet --runtime mask "$service.service" 2>/dev/null && masked+=("$service.service")
+        done
     fi
     log=$(mktemp)
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 PREVLEVEL=N
         apt-get -q -y -o DPkg::Lock::Timeout=300)
     local failed=
     "${apt[@]}" update >"$log" 2>&1 && "${apt[@]}" install --no-install-recommends "${missing[@]}" >>"$log" 2>&1 || failed=yes
-    if [ -n "$mask" ]; then
-        "${as_root[@]}" systemctl --quiet --runtime unmask nginx.service 2>/dev/null
-        "${as_root[@]}" systemctl --quiet disable nginx.service 2>/dev/null
-    fi
+    for service in "${masked[@]}"; do
+        "${as_root[@]}" systemctl --quiet --runtime unmask "$service" 2>/dev/null
+        "${as_root[@]}" systemctl --quiet disable "$service" 2>/dev/null
+    done
     [ -z "$failed" ] || tail -n 30 "$log" >&2
     rm -f "$log"
     [ -z "$failed" ]

@@ -11,9 +11,13 @@ cd "$root" || exit 1
 
 readonly logs=$root/build/test-logs
 readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
-# The ones that feed the router what it must not trust, once more with sanitizers.
-readonly sanitized=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_sessions.py)
+# What feeds the daemons bytes that they must not trust runs with sanitizers: the router's tests only so, the others' once
+# more, without those that mostly wait.
+readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_proxy.py)
+readonly sanitized_too=(tests/system/test_admin.py tests/system/test_healthd.py)
+readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
+suite_limit=780
 passed=0
 failed=0
 
@@ -32,15 +36,31 @@ step()
     fi
 }
 
-# suite NAME COMMAND...: many tests; the command writes $logs/NAME.xml (JUnit), which is counted.
-suite()
+# What this shell has started ends with it: suites by SIGINT, the shell beside this one by SIGTERM.
+beside=
+end_with_children()
 {
-    local name=$1 counts
+    trap 'kill -INT $(jobs -p) 2>/dev/null; [ -z "$beside" ] || kill "$beside"; wait' EXIT
+    trap 'exit 130' INT TERM
+}
+
+# run_suite NAME COMMAND...: many tests; the command writes $logs/NAME.xml (JUnit).
+run_suite()
+{
+    local name=$1
     shift
     rm -f "$logs/$name.xml"
-    "$@" >"$logs/$name.log" 2>&1
-    local code=$?
-    counts=$("$python" - "$logs/$name.xml" "$code" <<'COUNT'
+    # In a session of its own: one SIGINT is for pytest to clean up on, a second one would interrupt that.
+    setsid timeout --foreground -s INT -k 30 "$suite_limit" env --default-signal=INT "$@" >"$logs/$name.log" 2>&1 &
+    wait $! # which a signal can interrupt
+    echo $? >"$logs/$name.code"
+}
+
+# count_suite NAME: counts what run_suite has left.
+count_suite()
+{
+    local name=$1 counts
+    counts=$("$python" - "$logs/$name.xml" "$(cat "$logs/$name.code")" <<'COUNT'
 import sys
 import xml.etree.ElementTree as tree
 
@@ -74,7 +94,7 @@ fuzz()
 {
     local what=$1 work=build/fuzz/corpus/$1
     mkdir -p "$work"
-    "build/fuzz/bin/fuzz_$what" -max_total_time="$fuzz_seconds" -timeout=5 -rss_limit_mb=1024 \
+    nice -n 19 "build/fuzz/bin/fuzz_$what" -max_total_time="$fuzz_seconds" -timeout=5 -rss_limit_mb=1024 \
         -artifact_prefix="$logs/fuzz-$what-" "$work" "tests/fuzz/corpus/$what"
 }
 
@@ -82,15 +102,15 @@ system_tests()
 {
     local preset=$1 name=$2
     shift 2
-    WEIR_BUILD=$root/build/$preset suite "$name" timeout -k 30 "${pytest_limit:-600}" \
-        "$python" -m pytest -q -p no:cacheprovider -o junit_family=xunit1 --junitxml="$logs/$name.xml" "$@"
+    WEIR_BUILD=$root/build/$preset run_suite "$name" "$python" -m pytest -q -p no:cacheprovider \
+        -o junit_family=xunit1 --junitxml="$logs/$name.xml" "$@"
 }
 
 case ${1-} in
 '') ;;
 --long)
     fuzz_seconds=600
-    pytest_limit=7200
+    suite_limit=7200
     export WEIR_TEST_LONG=1
     ;;
 *)
@@ -99,25 +119,38 @@ case ${1-} in
     ;;
 esac
 
+end_with_children
 mkdir -p "$logs"
 export PYTHONDONTWRITEBYTECODE=1
-packages=("${packages_build[@]}" "${packages_nodes[@]}" libcmocka-dev clang libclang-rt-14-dev rtmpdump python3 python3-pytest iproute2)
+packages=("${packages_build[@]}" "${packages_nodes[@]}" libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest
+    iproute2 rtmpdump haproxy openssl dpkg-dev prometheus chromium chromium-driver python3-selenium systemd)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 step packages need_packages "${packages[@]}"
 
-for preset in dev asan fuzz release; do # fuzz is the build with clang
+for preset in release dev asan fuzz; do # fuzz is the build with clang
     step "build-$preset" build "$preset"
 done
+step build-haproxy conf/haproxy/build.sh
 for preset in dev asan; do
-    suite "ctest-$preset" ctest --preset "$preset" -j 2 --timeout 120 --output-junit "$logs/ctest-$preset.xml"
+    run_suite "ctest-$preset" ctest --preset "$preset" -j 2 --timeout 120 --output-junit "$logs/ctest-$preset.xml"
+    count_suite "ctest-$preset"
 done
+# The system tests mostly wait for something, so there is time for the fuzzing beside them.
+{
+    end_with_children
+    system_tests release system tests/system "${sanitized_only[@]/#/--ignore=}"
+} &
+beside=$!
 for source in tests/fuzz/fuzz_*.c; do
     what=$(basename "$source" .c)
     step "fuzz-${what#fuzz_}" fuzz "${what#fuzz_}"
 done
-system_tests release system tests/system
-system_tests asan system-asan "${sanitized[@]}"
+wait "$beside"
+beside=
+count_suite system
+system_tests asan system-asan "${sanitized_only[@]}" "${sanitized_too[@]}" -k "not ($waiting)"
+count_suite system-asan
 step demo conf/demo.sh --once
 
 echo "$passed passed, $failed failed"
