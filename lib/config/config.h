@@ -77,6 +77,16 @@ struct config_relay {
     uint64_t stall_timeout_ms;
 };
 
+struct config_failover {
+    uint64_t stall_ms;         /* silence of a node link, pings unanswered, after which it is lost */
+    uint64_t reach_ms;         /* kept media go back to a keyframe at least so old */
+    uint64_t gop_bytes;        /* most kept media of a publisher */
+    uint64_t grace_ms;         /* wait for the players of other workers */
+    uint64_t give_up_ms;       /* clients are held so long when there is no node for them */
+    uint32_t max_moves;        /* of a stream within a minute; 0: streams are not moved at all */
+    uint32_t moves_per_second; /* planned moves begun per second and worker */
+};
+
 struct config_limits { /* 0: no limit, where so documented in the key table */
     uint32_t message_bytes;
     uint32_t unfinished_bytes;
@@ -129,6 +139,7 @@ struct config {
     struct config_placement placement;
     struct config_router router;
     struct config_relay relay;
+    struct config_failover failover;
     struct config_limits limits;
     struct config_healthd healthd;
     struct config_admin admin;

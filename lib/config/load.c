@@ -9,7 +9,10 @@
 #include "config/tree.h"
 #include "config/value.h"
 
-enum { SHOWN_MAX = 160 };
+enum {
+    SHOWN_MAX = 160,
+    REACH_MARGIN_MS = 1000, /* what a hung node has taken meanwhile, and the lag of players */
+};
 
 struct loader {
     const char *name; /* of the text */
@@ -366,6 +369,10 @@ static enum err check_all(const struct loader *l)
                        c->router.ping_timeout_ms > c->router.ping_interval_ms, "more than",
                        "router.ping_interval");
     if (e == ERR_OK)
+        e = check_pair(l, "failover.reach",
+                       c->failover.reach_ms >= c->failover.stall_ms + REACH_MARGIN_MS,
+                       "at least 1s more than", "failover.stall");
+    if (e == ERR_OK)
         e = check_admin(l);
     return e;
 }
@@ -391,6 +398,8 @@ static enum err complete(const struct loader *l)
         memset(c->live, 0, sizeof c->live);
         snprintf(c->live, sizeof c->live, KEY_LIVE_PARENT "%s", c->cluster_name);
     }
+    if (c->failover.reach_ms == 0)
+        c->failover.reach_ms = c->failover.stall_ms + REACH_MARGIN_MS;
     enum err e = c->router.listen ? ERR_OK : load_initial_list(l, key_find("router.listen"));
     if (e == ERR_OK && c->healthd.checks == 0)
         e = load_initial_list(l, key_find("healthd.checks"));

@@ -69,6 +69,13 @@ static void test_defaults(void **state)
         assert_int_equal(c->router.shutdown_grace_ms, 30000);
         assert_int_equal(c->relay.buffer_bytes, 4u << 20);
         assert_int_equal(c->relay.stall_timeout_ms, 10000);
+        assert_int_equal(c->failover.stall_ms, 2000);
+        assert_int_equal(c->failover.reach_ms, 3000);
+        assert_int_equal(c->failover.gop_bytes, 16u << 20);
+        assert_int_equal(c->failover.grace_ms, 500);
+        assert_int_equal(c->failover.give_up_ms, 30000);
+        assert_int_equal(c->failover.max_moves, 5);
+        assert_int_equal(c->failover.moves_per_second, 64);
         assert_int_equal(c->limits.message_bytes, 4u << 20);
         assert_int_equal(c->limits.unfinished_bytes, 8u << 20);
         assert_int_equal(c->limits.chunk_bytes, RTMP_CHUNK_BYTES_MAX);
@@ -329,6 +336,8 @@ static void test_refused_shapes(void **state)
          "f:1:10: router.dail_timeout: unknown key; did you mean dial_timeout?", ""},
         {"ruoter: {}", "f:1:1: ruoter: unknown key; did you mean router?", ""},
         {"workers: 2", "f:1:1: workers: unknown key; did you mean router.workers?", ""},
+        {"failover: {stall: 4s, reach: 4500ms}",
+         "f:1:30: failover.reach: found 4500ms, allowed: at least 1s more than failover.stall", ""},
         {"relay: {zzzzzz: 2}",
          "f:1:9: relay.zzzzzz: unknown key; known here: buffer, stall_timeout", ""},
         {"router.workers: 2", "f:1:1: router.workers: unknown key", ""},
