@@ -1,0 +1,201 @@
+#include "router/splice.h"
+
+#include <string.h>
+
+/* ---- state: headers, metadata ---- */
+
+static uint64_t hash_of(const struct rtmp_msg *m)
+{
+    uint64_t h = 0xcbf29ce484222325u ^ m->len; /* FNV-1a */
+    for (uint32_t i = 0; i < m->slice_count; i++) {
+        const uint8_t *p = slice_data(&m->slices[i]);
+        for (uint32_t n = 0; n < m->slices[i].len; n++)
+            h = (h ^ p[n]) * 0x100000001b3u;
+    }
+    return h;
+}
+
+/* True: the player has not got exactly this. */
+static bool state_note(struct splice *s, uint32_t key, const struct rtmp_msg *m)
+{
+    const uint64_t hash = hash_of(m);
+    uint32_t i = 0;
+    while (i < s->state_count && s->state_keys[i] != key)
+        i++;
+    if (i == SPLICE_STATES_MAX)
+        return true;
+    if (i < s->state_count && s->state_hashes[i] == hash)
+        return false;
+    if (i == s->state_count)
+        s->state_count++;
+    s->state_keys[i] = key;
+    s->state_hashes[i] = hash;
+    return true;
+}
+
+static void hold(struct splice_feed *f, uint32_t key, struct rtmp_msg *m)
+{
+    uint32_t i = 0;
+    while (i < f->held_count && f->held_keys[i] != key)
+        i++;
+    if (i == SPLICE_STATES_MAX)
+        return;
+    if (i < f->held_count)
+        rtmp_msg_unref(f->held[i]);
+    else
+        f->held_count++;
+    f->held[i] = rtmp_msg_ref(m);
+    f->held_keys[i] = key;
+}
+
+struct rtmp_msg *splice_next_state(struct splice *s, struct splice_feed *f,
+                                   const struct rtmp_msg *m)
+{
+    for (uint32_t i = 0; i < f->held_count; i++) {
+        struct rtmp_msg *held = f->held[i];
+        if (held->type != m->type && held->type != RTMP_DATA_AMF0)
+            continue;
+        const uint32_t key = f->held_keys[i];
+        f->held_count--;
+        memmove(&f->held[i], &f->held[i + 1], (f->held_count - i) * sizeof f->held[0]);
+        memmove(&f->held_keys[i], &f->held_keys[i + 1],
+                (f->held_count - i) * sizeof f->held_keys[0]);
+        if (state_note(s, key, held))
+            return held;
+        rtmp_msg_unref(held);
+        i--;
+    }
+    return NULL;
+}
+
+/* ---- frames ---- */
+
+static void count(struct splice_count *c, uint32_t time)
+{
+    c->at = c->seen && c->time == time ? c->at + 1 : 1;
+    c->time = time;
+    c->seen = true;
+}
+
+static void note_passed(struct splice *s, enum media_class class, uint32_t time)
+{
+    count(&s->passed[class], time);
+    if (!s->any || media_before(s->last_time, time))
+        s->last_time = time;
+    s->any = true;
+}
+
+/* The at-th message of its time on the link: is it news to the player? */
+static bool is_news(const struct splice *s, enum media_class class, uint32_t time, uint32_t at)
+{
+    const struct splice_count *p = &s->passed[class];
+    if (!p->seen) /* of a type the player never had, what is older than all it has comes too late */
+        return !s->any || !media_before(time, s->last_time);
+    return media_before(p->time, time) || (p->time == time && at > p->at);
+}
+
+/* JOINING: false until the link is beyond what the player has, then all passes. */
+static bool passes_joining(const struct splice *s, struct splice_feed *f, enum media_class class,
+                           uint32_t time)
+{
+    if (!f->through[class] && !is_news(s, class, time, f->had[class].at))
+        return false;
+    f->through[class] = true;
+    return true;
+}
+
+static bool passes_shared(const struct splice *s, struct splice_feed *f, enum media_class class,
+                          uint32_t time)
+{
+    if (f->overlap && !f->joined[class])
+        f->joined[class] = s->passed[class].seen && media_before(time, s->passed[class].time);
+    if (f->overlap && !f->joined[class])
+        return false; /* the old link brings it; between the two something may be missing here */
+    return is_news(s, class, time, f->had[class].at);
+}
+
+static bool frame_passes(const struct splice *s, struct splice_feed *f, enum media_class class,
+                         uint32_t time)
+{
+    switch (f->mode) {
+    case FEED_LIVE:
+        return true;
+    case FEED_JOINING:
+        return passes_joining(s, f, class, time);
+    case FEED_SHARED:
+        return passes_shared(s, f, class, time);
+    }
+    return true;
+}
+
+/* State is news at once where nothing of the type is repeated any more. */
+static bool settled(const struct splice_feed *f, enum media_class class)
+{
+    if (f->mode == FEED_SHARED)
+        return !f->overlap;
+    if (f->mode == FEED_LIVE)
+        return true;
+    return class == CLASS_DATA ? f->through[CLASS_AUDIO] || f->through[CLASS_VIDEO]
+                               : f->through[class];
+}
+
+bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
+{
+    const struct media_info info = media_inspect(m);
+    if (info.kind == MEDIA_EMPTY)
+        return f->mode == FEED_LIVE || (f->mode == FEED_JOINING && f->through[info.class]);
+    if (info.kind == MEDIA_STATE) {
+        if (settled(f, info.class)) {
+            (void)state_note(s, info.state_key, m);
+            return true;
+        }
+        hold(f, info.state_key, m);
+        return false;
+    }
+    count(&f->had[info.class], m->timestamp);
+    if (!frame_passes(s, f, info.class, m->timestamp))
+        return false;
+    note_passed(s, info.class, m->timestamp);
+    return true;
+}
+
+/* ---- links come and go ---- */
+
+void splice_feed_reset(struct splice_feed *f, enum splice_mode mode, bool overlap)
+{
+    for (uint32_t i = 0; i < f->held_count; i++)
+        rtmp_msg_unref(f->held[i]);
+    *f = (struct splice_feed){.mode = mode, .overlap = overlap};
+}
+
+void splice_feed_share(const struct splice *s, struct splice_feed *f)
+{
+    splice_feed_reset(f, FEED_SHARED, false);
+    memcpy(f->had, s->passed, sizeof f->had);
+}
+
+bool splice_caught_up(const struct splice *s, const struct splice_feed *f)
+{
+    bool any = false;
+    for (int c = CLASS_AUDIO; c <= CLASS_VIDEO; c++) {
+        if (!s->passed[c].seen)
+            continue;
+        if (!f->joined[c])
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+void splice_feed_alone(struct splice_feed *f)
+{
+    f->mode = FEED_JOINING;
+    f->overlap = false;
+}
+
+void splice_forget(struct splice *s)
+{
+    memset(s->passed, 0, sizeof s->passed);
+    s->any = false;
+    s->last_time = 0;
+}

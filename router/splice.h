@@ -1,0 +1,65 @@
+/* router/splice.h - a player gets every message of its stream once, whichever nodes it comes from.
+ * Per type the last time passed on and how many messages at that time; what a new node link
+ * repeats is counted against that (rehoming-notes 8 to 11). Sequence headers and metadata are taken
+ * out first, and passed on only when they changed.
+ * Pure. Owner: a player's session; zero-initialised.   Tests: tests/unit/router/test_splice.c */
+#ifndef WEIR_ROUTER_SPLICE_H
+#define WEIR_ROUTER_SPLICE_H
+
+#include "router/media.h"
+
+enum { SPLICE_STATES_MAX = 16 };
+
+struct splice_count {
+    bool seen;
+    uint32_t time, at; /* the last time, and how many messages at it */
+};
+
+/* What the player has. */
+struct splice {
+    struct splice_count passed[MEDIA_CLASS_COUNT];
+    uint32_t last_time; /* of any type */
+    bool any;
+    uint32_t state_keys[SPLICE_STATES_MAX];
+    uint64_t state_hashes[SPLICE_STATES_MAX];
+    uint32_t state_count;
+};
+
+enum splice_mode {
+    FEED_LIVE = 0, /* the only link there is: all of it passes */
+    FEED_JOINING,  /* replaces a link that is gone: what the player has is dropped */
+    FEED_SHARED,   /* one of two links that carry the stream: whichever is first with a message */
+};
+
+/* What one node link has delivered. */
+struct splice_feed {
+    enum splice_mode mode;
+    bool overlap; /* SHARED, the new one: a type counts from where the link is behind the player */
+    struct splice_count had[MEDIA_CLASS_COUNT];
+    bool joined[MEDIA_CLASS_COUNT];           /* SHARED with overlap */
+    bool through[MEDIA_CLASS_COUNT];          /* JOINING: beyond what the player has */
+    struct rtmp_msg *held[SPLICE_STATES_MAX]; /* state that waits for its type's first frame */
+    uint32_t held_keys[SPLICE_STATES_MAX];
+    uint32_t held_count;
+};
+
+void splice_feed_reset(struct splice_feed *f, enum splice_mode mode, bool overlap);
+
+/* True: to be passed on, behind what splice_next_state() gives. */
+MUST_CHECK bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m);
+/* State to be passed on before m, one at a time, stamped with m's time; NULL: no more. The
+ * reference is the caller's. */
+struct rtmp_msg *splice_next_state(struct splice *s, struct splice_feed *f,
+                                   const struct rtmp_msg *m);
+
+/* The old link of two: it has delivered what was passed. */
+void splice_feed_share(const struct splice *s, struct splice_feed *f);
+/* The new link has delivered, for audio and video as far as the player has had them, something
+ * strictly older than the last passed: nothing is missing between the two (rehoming-notes 5). */
+bool splice_caught_up(const struct splice *s, const struct splice_feed *f);
+/* The new link is the only one from now on. */
+void splice_feed_alone(struct splice_feed *f);
+/* Another publication: its times have nothing to do with what was passed. */
+void splice_forget(struct splice *s);
+
+#endif

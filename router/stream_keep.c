@@ -1,0 +1,220 @@
+#include "router/stream_keep.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { RING_FIRST = 64, ITEM_BYTES = 160 /* what a message weighs besides its blocks */ };
+
+static struct kept *entry(const struct stream_keep *k, uint64_t n)
+{
+    return &k->ring[(k->head + (uint32_t)(n - k->first)) & (k->ring_cap - 1)];
+}
+
+const struct kept *stream_keep_at(const struct stream_keep *k, uint64_t n)
+{
+    assert(n >= k->first && n < stream_keep_end(k));
+    return entry(k, n);
+}
+
+void stream_keep_clear(struct stream_keep *k)
+{
+    for (uint64_t n = k->first; n < stream_keep_end(k); n++)
+        rtmp_msg_unref(entry(k, n)->msg);
+    for (uint32_t i = 0; i < k->state_count; i++)
+        rtmp_msg_unref(k->states[i]);
+    free(k->ring);
+    *k = (struct stream_keep){0};
+}
+
+static enum err ring_grow(struct stream_keep *k)
+{
+    const uint32_t cap = k->ring_cap ? k->ring_cap * 2 : RING_FIRST;
+    struct kept *grown = malloc(cap * sizeof *grown);
+    if (!grown)
+        return ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < k->count; i++)
+        grown[i] = *entry(k, k->first + i);
+    free(k->ring);
+    k->ring = grown;
+    k->ring_cap = cap;
+    k->head = 0;
+    return ERR_OK;
+}
+
+/* ---- memory ---- */
+
+static const struct block *last_block(const struct rtmp_msg *m)
+{
+    return m->slice_count ? m->slices[m->slice_count - 1].block : NULL;
+}
+
+/* Blocks of m but for the one that the message before it ends in, which is counted there. */
+static uint32_t cost_of(const struct rtmp_msg *m, const struct rtmp_msg *before)
+{
+    const struct block *last = before ? last_block(before) : NULL;
+    uint32_t cost = 0;
+    for (uint32_t i = 0; i < m->slice_count; i++) {
+        if (m->slices[i].block != last)
+            cost += m->slices[i].block->cap;
+        last = m->slices[i].block;
+    }
+    return cost;
+}
+
+static void charge(struct stream_keep *k, struct kept *e, uint32_t cost)
+{
+    k->bytes += cost - (uint64_t)e->cost;
+    e->cost = cost;
+}
+
+/* The same message in memory of its own, so that it holds no more than it needs. NULL: no memory.
+ */
+static struct rtmp_msg *copy_of(const struct rtmp_msg *m)
+{
+    uint8_t *buf = malloc(m->len + 1u);
+    if (!buf)
+        return NULL;
+    (void)rtmp_msg_peek(m, buf, m->len);
+    struct rtmp_msg *copy =
+        rtmp_msg_from_bytes(m->pool, m->type, m->msid, m->timestamp, buf, m->len);
+    free(buf);
+    return copy;
+}
+
+/* Blocks that hold little of what is kept: what is needed of them is copied out. */
+static void compact(struct stream_keep *k)
+{
+    const struct rtmp_msg *before = NULL;
+    for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
+        struct kept *e = entry(k, n);
+        struct rtmp_msg *copy = copy_of(e->msg);
+        if (copy) {
+            rtmp_msg_unref(e->msg);
+            e->msg = copy;
+        }
+        charge(k, e, cost_of(e->msg, before));
+        before = e->msg;
+    }
+}
+
+/* ---- giving up the oldest ---- */
+
+static void state_put(struct stream_keep *k, const struct kept *e)
+{
+    uint32_t i = 0;
+    while (i < k->state_count && k->state_keys[i] != e->info.state_key)
+        i++;
+    if (i == STREAM_STATES_MAX)
+        return;
+    struct rtmp_msg *m = copy_of(e->msg);
+    if (!m)
+        m = rtmp_msg_ref(e->msg);
+    if (i < k->state_count)
+        rtmp_msg_unref(k->states[i]);
+    else
+        k->state_count++;
+    k->states[i] = m;
+    k->state_keys[i] = e->info.state_key;
+}
+
+static bool is_video_frame(const struct media_info *i)
+{
+    return i->class == CLASS_VIDEO && (i->kind == MEDIA_FRAME || i->kind == MEDIA_KEYFRAME);
+}
+
+static void pop(struct stream_keep *k)
+{
+    struct kept *e = entry(k, k->first);
+    if (e->info.kind == MEDIA_STATE)
+        state_put(k, e);
+    if (is_video_frame(&e->info))
+        k->videos--;
+    charge(k, e, 0);
+    k->bytes -= ITEM_BYTES;
+    k->payload_bytes -= e->msg->len;
+    if (k->count > 1) { /* a block that the next one shares is counted there now */
+        struct kept *next = entry(k, k->first + 1);
+        charge(k, next, cost_of(next->msg, NULL));
+    }
+    rtmp_msg_unref(e->msg);
+    k->head = (k->head + 1) & (k->ring_cap - 1);
+    k->first++;
+    k->count--;
+    if (k->searched < k->first)
+        k->searched = k->first;
+}
+
+static void pop_until(struct stream_keep *k, uint64_t n)
+{
+    while (k->first < n)
+        pop(k);
+}
+
+/* The first keyframe behind the first message; the end: there is none. */
+static uint64_t next_keyframe(struct stream_keep *k)
+{
+    if (k->searched <= k->first)
+        k->searched = k->first + 1;
+    while (k->searched < stream_keep_end(k) && entry(k, k->searched)->info.kind != MEDIA_KEYFRAME)
+        k->searched++;
+    return k->searched < stream_keep_end(k) ? k->searched : stream_keep_end(k);
+}
+
+static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_t now_ms)
+{
+    if (now_ms < p->reach_ms)
+        return;
+    const uint64_t old_ms = now_ms - p->reach_ms;
+    while (k->count > 0) {
+        const uint64_t key = next_keyframe(k);
+        const bool by_time = k->videos == 0 && entry(k, k->first)->at_ms < old_ms;
+        const bool by_key = key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms;
+        if (by_key)
+            pop_until(k, key);
+        else if (by_time)
+            pop(k);
+        else
+            return;
+    }
+}
+
+/* The oldest group goes whole; without a second keyframe everything does, and video waits for the
+ * next keyframe: the rest of a group is of no use. */
+static void trim_large(struct stream_keep *k, const struct keep_policy *p)
+{
+    if (k->bytes > p->max_bytes && k->bytes / 2 > k->payload_bytes + k->count * ITEM_BYTES)
+        compact(k);
+    while (k->count > 0 && k->bytes > p->max_bytes) {
+        const uint64_t key = next_keyframe(k);
+        k->headless = key == stream_keep_end(k) && k->videos > 0;
+        k->dropped_groups++;
+        k->dropped_messages += key - k->first;
+        pop_until(k, key);
+    }
+}
+
+enum err stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
+                          uint64_t now_ms)
+{
+    const struct media_info info = media_inspect(m);
+    if (info.kind == MEDIA_KEYFRAME)
+        k->headless = false;
+    if (k->headless && is_video_frame(&info)) {
+        k->dropped_messages++;
+        return ERR_OK;
+    }
+    if (k->count == k->ring_cap && ring_grow(k) != ERR_OK)
+        return ERR_NO_MEMORY;
+    const struct rtmp_msg *before = k->count ? entry(k, stream_keep_end(k) - 1)->msg : NULL;
+    struct kept *e = entry(k, stream_keep_end(k));
+    *e = (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = info};
+    charge(k, e, cost_of(m, before));
+    k->bytes += ITEM_BYTES;
+    k->payload_bytes += m->len;
+    k->videos += is_video_frame(&info);
+    k->count++;
+    if (!k->held)
+        trim_old(k, p, now_ms);
+    trim_large(k, p);
+    return ERR_OK;
+}

@@ -1,0 +1,56 @@
+/* router/stream_keep.h - what is kept of a live stream, so that another node can be given it: the
+ * state (metadata, sequence headers) in force before the first message kept, and all messages since
+ * a keyframe at least `reach` old; audio alone is kept by time. Messages are referenced, not
+ * copied; the budget counts whole blocks. Beyond it whole groups of pictures are dropped, and
+ * counted.
+ * Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
+ * Errors: ERR_NO_MEMORY; the message is then not kept.   Time: monotonic ms.
+ * Tests:  tests/unit/router/test_stream_keep.c */
+#ifndef WEIR_ROUTER_STREAM_KEEP_H
+#define WEIR_ROUTER_STREAM_KEEP_H
+
+#include "base/err.h"
+#include "router/media.h"
+
+enum { STREAM_STATES_MAX = 16 };
+
+struct kept {
+    struct rtmp_msg *msg;
+    uint64_t at_ms; /* when it arrived */
+    uint32_t cost;  /* whole blocks counted with this message */
+    struct media_info info;
+};
+
+struct stream_keep {
+    struct kept *ring; /* ring_cap a power of two */
+    uint32_t ring_cap, head, count;
+    uint64_t first;    /* number of the first message kept; they are numbered from 0 on */
+    uint64_t searched; /* there is no keyframe between the first one and this one */
+    uint32_t videos;   /* frames among them */
+    struct rtmp_msg *states[STREAM_STATES_MAX];
+    uint32_t state_keys[STREAM_STATES_MAX];
+    uint32_t state_count;
+    uint64_t bytes;         /* held: whole blocks and the messages themselves */
+    uint64_t payload_bytes; /* of which payload */
+    bool held;              /* nothing is given up for its age: it may be needed any moment */
+    bool headless;          /* a group was dropped before its end: no video until a keyframe */
+    uint64_t dropped_groups, dropped_messages;
+};
+
+struct keep_policy {
+    uint64_t reach_ms;
+    uint64_t max_bytes;
+};
+
+void stream_keep_clear(struct stream_keep *k);
+MUST_CHECK enum err stream_keep_push(struct stream_keep *k, struct rtmp_msg *m,
+                                     const struct keep_policy *p, uint64_t now_ms);
+/* Number of the message after the last. */
+static inline uint64_t stream_keep_end(const struct stream_keep *k)
+{
+    return k->first + k->count;
+}
+/* n between first and end. */
+const struct kept *stream_keep_at(const struct stream_keep *k, uint64_t n);
+
+#endif

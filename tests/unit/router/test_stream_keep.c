@@ -1,0 +1,203 @@
+/* What is kept of a stream, with a made-up clock. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/limits.h"
+#include "router/stream_keep.h"
+
+struct bed {
+    struct block_pool blocks;
+    struct rtmp_pool pool;
+    struct stream_keep keep;
+    struct keep_policy policy;
+};
+
+static struct bed open_bed(void)
+{
+    struct bed b = {.policy = {.reach_ms = 3000, .max_bytes = 1 << 20}};
+    return b;
+}
+
+static void start(struct bed *b)
+{
+    block_pool_init(&b->blocks, 0);
+    rtmp_pool_init(&b->pool, &b->blocks);
+}
+
+static void finish(struct bed *b)
+{
+    stream_keep_clear(&b->keep);
+    assert_int_equal(b->pool.live, 0);
+    rtmp_pool_deinit(&b->pool);
+    block_pool_deinit(&b->blocks);
+}
+
+static void put(struct bed *b, uint8_t type, const void *payload, size_t len, uint64_t ms)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, (uint32_t)ms, payload, len);
+    assert_non_null(m);
+    assert_int_equal(stream_keep_push(&b->keep, m, &b->policy, ms), ERR_OK);
+    rtmp_msg_unref(m);
+}
+
+static void put_sized(struct bed *b, uint8_t type, const char *head, size_t len, uint64_t ms)
+{
+    uint8_t buf[64 * 1024] = {0};
+    memcpy(buf, head, 2);
+    put(b, type, buf, len, ms);
+}
+
+static void key(struct bed *b, uint64_t ms, size_t len)
+{
+    put_sized(b, RTMP_VIDEO, "\x17\x01", len, ms);
+}
+
+static void inter(struct bed *b, uint64_t ms, size_t len)
+{
+    put_sized(b, RTMP_VIDEO, "\x27\x01", len, ms);
+}
+
+static void audio(struct bed *b, uint64_t ms, size_t len)
+{
+    put_sized(b, RTMP_AUDIO, "\xaf\x01", len, ms);
+}
+
+static void test_begins_at_an_old_keyframe(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    put(&b, RTMP_DATA_AMF0, "\x02\x00\x0aonMetaData\x05", 14, 0);
+    put(&b, RTMP_VIDEO, "\x17\x00head", 6, 0);
+    put(&b, RTMP_AUDIO, "\xaf\x00head", 6, 0);
+    for (uint64_t ms = 0; ms < 20000; ms += 40) {
+        if (ms % 2000 == 0)
+            key(&b, ms, 500);
+        else
+            inter(&b, ms, 100);
+        audio(&b, ms, 50);
+        const struct kept *first = stream_keep_at(&b.keep, b.keep.first);
+        if (ms >= 5000) {
+            assert_int_equal(first->info.kind, MEDIA_KEYFRAME);
+            assert_true(first->at_ms + 3000 <= ms);
+            assert_true(first->at_ms + 5000 >= ms);
+        }
+    }
+    assert_int_equal(b.keep.state_count, 3);
+    assert_int_equal(b.keep.dropped_groups, 0);
+    /* new state becomes the state when what follows it is all that is kept */
+    put(&b, RTMP_VIDEO, "\x17\x00other", 7, 20000);
+    assert_int_equal(b.keep.states[1]->len, 6);
+    for (uint64_t ms = 20000; ms < 26000; ms += 1000)
+        key(&b, ms, 10);
+    assert_int_equal(b.keep.state_count, 3);
+    assert_int_equal(b.keep.states[1]->len, 7);
+    finish(&b);
+}
+
+static void test_audio_alone_by_time(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    for (uint64_t ms = 0; ms < 20000; ms += 20)
+        audio(&b, ms, 100);
+    assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->at_ms, 19980 - 3000);
+    finish(&b);
+}
+
+static void test_suspicion_stops_trimming(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    key(&b, 0, 100);
+    b.keep.held = true;
+    for (uint64_t ms = 1000; ms < 10000; ms += 1000)
+        key(&b, ms, 100);
+    assert_int_equal(b.keep.first, 0);
+    b.keep.held = false;
+    key(&b, 10000, 100);
+    assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->at_ms, 7000);
+    finish(&b);
+}
+
+static void test_groups_go_whole(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    b.policy = (struct keep_policy){.reach_ms = 1000000, .max_bytes = 300000};
+    start(&b);
+    for (uint64_t ms = 0; ms < 10000; ms += 100) {
+        if (ms % 1000 == 0)
+            key(&b, ms, 8000);
+        else
+            inter(&b, ms, 8000);
+        assert_true(b.keep.bytes <= b.policy.max_bytes);
+        assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->info.kind, MEDIA_KEYFRAME);
+    }
+    assert_true(b.keep.dropped_groups > 0);
+    assert_int_equal(b.keep.dropped_messages, b.keep.dropped_groups * 10);
+    finish(&b);
+}
+
+static void test_no_keyframe_for_long(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    b.policy = (struct keep_policy){.reach_ms = 1000, .max_bytes = 300000};
+    start(&b);
+    key(&b, 0, 8000);
+    uint64_t ms = 0;
+    while (!b.keep.headless)
+        inter(&b, ms += 40, 8000);
+    assert_int_equal(b.keep.count, 0);
+    inter(&b, ms += 40, 8000);
+    assert_int_equal(b.keep.count, 0); /* of no use without its keyframe */
+    audio(&b, ms, 100);
+    assert_int_equal(b.keep.count, 1);
+    key(&b, ms += 40, 8000);
+    inter(&b, ms += 40, 8000);
+    assert_false(b.keep.headless);
+    assert_int_equal(b.keep.count, 3);
+    finish(&b);
+}
+
+/* Small messages in blocks that are otherwise empty: copied together before anything is lost. */
+static void test_sparse_blocks_are_compacted(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    for (uint64_t ms = 0; ms < 3000; ms += 20) {
+        struct block *block = block_create(&b.blocks, BLOCK_BYTES);
+        assert_non_null(block);
+        memcpy(block->data, "\xaf\x01", 2);
+        struct rtmp_msg *m = rtmp_msg_create(&b.pool, RTMP_AUDIO, 1, (uint32_t)ms);
+        assert_int_equal(rtmp_msg_append(m, block, 0, 100), ERR_OK);
+        block_unref(block);
+        assert_int_equal(stream_keep_push(&b.keep, m, &b.policy, ms), ERR_OK);
+        rtmp_msg_unref(m);
+        assert_true(b.keep.bytes <= b.policy.max_bytes);
+    }
+    assert_int_equal(b.keep.count, 150);
+    assert_int_equal(b.keep.dropped_messages, 0);
+    finish(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_begins_at_an_old_keyframe),
+        cmocka_unit_test(test_audio_alone_by_time),
+        cmocka_unit_test(test_suspicion_stops_trimming),
+        cmocka_unit_test(test_groups_go_whole),
+        cmocka_unit_test(test_no_keyframe_for_long),
+        cmocka_unit_test(test_sparse_blocks_are_compacted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
