@@ -104,10 +104,12 @@ enum claim_state { CLAIM_LIVE = 0, CLAIM_HINT, CLAIM_FOUND };
 struct claim {
     struct stream_key key;
     char node[NODE_ID_MAX]; /* the owner */
+    char next[NODE_ID_MAX]; /* LIVE and being moved there; "": not moving */
     enum claim_state state;
     struct worker_id worker; /* that holds the publisher (LIVE) */
     uint64_t session;        /* the publisher's session id */
     uint64_t epoch;          /* cluster-wide, only grows */
+    uint64_t publication;    /* the epoch it was first taken at: the same through all moves of a publication */
     uint64_t since_ms;       /* LIVE: taken; HINT: left; FOUND: first seen (worker, session, epoch are empty) */
     struct worker_id previous; /* taken over from it; the publisher there closes, then releases */
     uint64_t previous_epoch; /* of the claim taken over; 0: none */
@@ -115,6 +117,11 @@ struct claim {
     uint8_t client_addr[16]; /* the publisher's own address, v4 mapped; zero when it is a proxy's */
     uint64_t args_hash;      /* of its publish arguments; 0: none (takeover_same_client) */
 };
+/* Where players are to be: the node it moves to, or the owner. */
+static inline const char *claim_serving(const struct claim *c)
+{
+    return c->next[0] ? c->next : c->node;
+}
 typedef void store_claim_cb(void *arg, enum err e, const struct claim *c);
 
 /* ERR_NOT_FOUND: neither live, nor a hint younger than hold_ms, nor found within STORE_FOUND_MS. A LIVE claim whose worker's
@@ -137,6 +144,12 @@ struct claim_request {
 /* Compare and set: ERR_OK: *c is ours, with its epoch. ERR_CONFLICT: another live claim than expect_epoch's is there, *c is it: decide
  * again. ERR_FULL: the node is at its bound: place again (*c is not set). The counts per node change in the same transaction. */
 void store_claim_take(struct store *s, const struct claim_request *req, store_claim_cb *cb, void *arg);
+/* Ours (epoch) moves to the node next, which has the publication already: a new epoch, which players follow. May be called again
+ * while it moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. Event stream_moving. */
+void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch, const char *next, uint64_t now_ms,
+                      store_claim_cb *cb, void *arg);
+/* next is the owner now; the epoch stays. Event stream_moved. ERR_CONFLICT: no longer ours, or not moving. */
+MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, uint64_t now_ms);
 /* The publisher left: LIVE of ours (epoch) becomes HINT. keep false: forget it (it never started). ERR_CONFLICT: no longer ours. */
 MUST_CHECK enum err store_claim_release(struct store *s, const struct stream_key *key, uint64_t epoch, bool keep, uint64_t now_ms);
 /* Taken over from us: our node link is closed (the new holder waits for it). */
@@ -195,6 +208,14 @@ MUST_CHECK enum err store_sessions_list(struct store *s, bool (*cb)(void *arg, c
 MUST_CHECK enum err store_audience(struct store *s, const struct stream_key *key, const char *router, uint64_t *slots,
                                    uint32_t *players);
 
+/* The worker's players of the stream are attached where the claim of that epoch wants them; cut: they have left the old node, too.
+ * ERR_NOT_FOUND: it has no players. */
+MUST_CHECK enum err store_audience_mark(struct store *s, const struct stream_key *key, const struct worker_id *worker, uint64_t epoch,
+                                        bool cut);
+/* How many live workers with players of the stream have not marked that epoch, or not as cut. */
+MUST_CHECK enum err store_audience_behind(struct store *s, const struct stream_key *key, uint64_t epoch, bool cut, uint64_t now_ms,
+                                          uint32_t *behind);
+
 /* ---- processes ---- */
 
 enum process_kind { PROCESS_ROUTER = 0, PROCESS_HEALTHD, PROCESS_ADMIN };
@@ -207,6 +228,18 @@ enum setup_phase {
 };
 enum { SETUP_PHASE_COUNT = SETUP_TOTAL + 1 };
 const char *setup_phase_name(enum setup_phase p); /* "lookup", "dial", "answer", "total" */
+
+/* Why a live stream is moved. */
+enum rehome_cause {
+    REHOME_ENDED = 0, /* its node closed the connection */
+    REHOME_SILENT,    /* neither bytes nor an answer to pings for failover.stall */
+    REHOME_BAD,       /* what it sent was not RTMP */
+    REHOME_DRAIN,     /* drained, disabled or dropped from the configuration */
+    REHOME_RELOAD,    /* another generation of the node takes new connections */
+    REHOME_COMMAND,   /* by the operator, through the API */
+};
+enum { REHOME_CAUSE_COUNT = REHOME_COMMAND + 1 };
+const char *rehome_cause_name(enum rehome_cause c); /* "ended", "silent", "bad", "drain", "reload", "command" */
 
 enum { PROCESS_CLOSED_COUNT = 64 }; /* room for reasons to come */
 _Static_assert((int)WHY_COUNT <= (int)PROCESS_CLOSED_COUNT, "a reason has no counter");
@@ -221,6 +254,12 @@ struct process_record {
     uint64_t accepted, refused, placed, retried, failed_dials, taken_over, players_moved, bytes_in, bytes_out, store_errors;
     uint64_t closed[PROCESS_CLOSED_COUNT]; /* sessions, by enum close_why */
     struct process_histogram setup[SETUP_PHASE_COUNT];
+    uint64_t rehomed[REHOME_CAUSE_COUNT];  /* publishers that came through a move */
+    uint64_t rehome_failed;                /* those whose move ended the session */
+    uint64_t rehomed_players;
+    uint64_t rehome_dropped;               /* messages given up while there was no node, beyond failover.gop_bytes */
+    struct process_histogram rehome_gap;   /* without media at a player */
+    uint64_t kept_bytes;                   /* now, of all publishers: for failover.reach */
     uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */
     uint64_t requests;                            /* admin */
     uint64_t memory_bytes;                        /* in use now: blocks of the pool */
@@ -248,7 +287,7 @@ MUST_CHECK enum err store_lease_drop(struct store *s, const char *name, uint64_t
 
 /* ---- commands: admin to a worker ---- */
 
-enum command_kind { COMMAND_KICK = 0 };
+enum command_kind { COMMAND_KICK = 0, COMMAND_MOVE }; /* MOVE: the publisher's stream, to node */
 enum command_state { COMMAND_PENDING = 0, COMMAND_DONE, COMMAND_FAILED };
 enum { COMMAND_RESULT_MAX = 64, STORE_COMMANDS_AT_ONCE = 16, STORE_COMMAND_KEEP_MS = 60000 };
 struct store_command {
@@ -256,6 +295,7 @@ struct store_command {
     enum command_kind kind;
     struct worker_id worker;
     uint64_t session;
+    char node[NODE_ID_MAX]; /* MOVE; "": wherever placement says */
     uint64_t posted_ms, deadline_ms;
     enum command_state state;
     char result[COMMAND_RESULT_MAX]; /* "closed", "no such session" */
@@ -277,7 +317,8 @@ MUST_CHECK enum err store_commands_sweep(struct store *s, uint64_t now_ms, uint3
 /* ---- events: what happened, for people ---- */
 
 /* Appended in the transaction of the change by the calls above; kinds: node_added, node_changed, node_removed, node_up, node_down,
- * node_reloaded, stream_started, stream_ended, stream_taken_over, session_started, session_ended. Newest last; at most STORE_EVENTS_KEEP. */
+ * node_reloaded, stream_started, stream_ended, stream_taken_over, stream_moving, stream_moved, session_started, session_ended. Newest
+ * last; at most STORE_EVENTS_KEEP. */
 struct store_event {
     uint64_t id, time_ms;
     char kind[32];

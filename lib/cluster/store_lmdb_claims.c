@@ -113,6 +113,14 @@ static enum err claim_write(struct store *s, MDB_txn *txn, const struct claim *c
 
 /* ---- reading ---- */
 
+/* A claim that is no longer live does not move either: what was on its way to next may be there. */
+static void settle(struct claim *c)
+{
+    if (c->next[0])
+        memcpy(c->node, c->next, sizeof c->node);
+    c->next[0] = '\0';
+}
+
 /* A live claim whose worker is gone is a hint since its last heartbeat. */
 static enum err as_seen(struct store *s, MDB_txn *txn, uint64_t now_ms, struct claim *c)
 {
@@ -124,6 +132,7 @@ static enum err as_seen(struct store *s, MDB_txn *txn, uint64_t now_ms, struct c
     if (e != ERR_OK || alive)
         return e;
     c->state = CLAIM_HINT;
+    settle(c);
     e = process_get(s, txn, PROCESS_ROUTER, &c->worker, &p);
     c->since_ms = e == ERR_OK ? p.beat_ms : now_ms;
     return e == ERR_NOT_FOUND ? ERR_OK : e;
@@ -221,6 +230,7 @@ static void fill_claim(const struct claim_request *req, const struct standing_cl
                         .worker = req->worker,
                         .session = req->session,
                         .epoch = epoch,
+                        .publication = epoch,
                         .since_ms = req->now_ms,
                         .args_hash = req->args_hash};
     memcpy(c->node, req->node, strlen(req->node) + 1);
@@ -238,6 +248,15 @@ static void fill_claim(const struct claim_request *req, const struct standing_cl
     }
 }
 
+/* A live claim counts on its owner, and while it moves on the next node, too. */
+static enum err count_streams(struct store *s, MDB_txn *txn, const struct claim *c, int by)
+{
+    const enum err e = load_add(s, txn, c->node, by, 0);
+    if (e != ERR_OK || c->next[0] == '\0' || strcmp(c->next, c->node) == 0)
+        return e;
+    return load_add(s, txn, c->next, by, 0);
+}
+
 /* Removes what stood there and puts c in its place, counts included. */
 static enum err exchange(struct store *s, MDB_txn *txn, const struct standing_claim *old,
                          const struct claim *c)
@@ -246,9 +265,9 @@ static enum err exchange(struct store *s, MDB_txn *txn, const struct standing_cl
     if (old->found)
         e = index_remove(s, txn, &old->claim);
     if (e == ERR_OK && old->counted)
-        e = load_add(s, txn, old->claim.node, -1, 0);
+        e = count_streams(s, txn, &old->claim, -1);
     if (e == ERR_OK)
-        e = load_add(s, txn, c->node, 1, 0);
+        e = count_streams(s, txn, c, 1);
     if (e == ERR_OK)
         e = index_add(s, txn, c);
     if (e == ERR_OK)
@@ -299,6 +318,70 @@ void store_claim_take(struct store *s, const struct claim_request *req, store_cl
     cb(arg, e, e == ERR_OK || e == ERR_CONFLICT ? &c : NULL);
 }
 
+/* ---- moving ---- */
+
+/* ERR_CONFLICT: it is not ours any more. */
+static enum err own_claim(struct store *s, MDB_txn *txn, const struct stream_key *key,
+                          uint64_t epoch, struct standing_claim *out)
+{
+    *out = (struct standing_claim){.found = true, .counted = true, .live = true};
+    const enum err e = claim_read(s, txn, key, &out->claim);
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? ERR_CONFLICT : e;
+    return out->claim.state == CLAIM_LIVE && out->claim.epoch == epoch ? ERR_OK : ERR_CONFLICT;
+}
+
+static enum err move_claim(struct store *s, MDB_txn *txn, const struct stream_key *key,
+                           uint64_t epoch, const char *next, uint64_t now_ms, struct claim *c)
+{
+    struct standing_claim old;
+    uint64_t fresh = 0;
+    enum err e = own_claim(s, txn, key, epoch, &old);
+    if (e == ERR_OK)
+        e = counter_take(s, txn, COUNTER_EPOCH, 1, &fresh);
+    if (e != ERR_OK)
+        return e;
+    *c = old.claim;
+    c->epoch = fresh;
+    memcpy(c->next, next, strlen(next) + 1);
+    e = exchange(s, txn, &old, c);
+    return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moving", key->text, next) : e;
+}
+
+void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch,
+                      const char *next, uint64_t now_ms, store_claim_cb *cb, void *arg)
+{
+    MDB_txn *txn;
+    struct claim c;
+    enum err e = next[0] && strlen(next) < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
+    if (e == ERR_OK)
+        e = write_end(txn, move_claim(s, txn, key, epoch, next, now_ms, &c));
+    cb(arg, e == ERR_FULL ? ERR_IO : e, e == ERR_OK ? &c : NULL);
+}
+
+static enum err arrive(struct store *s, MDB_txn *txn, const struct stream_key *key, uint64_t epoch,
+                       uint64_t now_ms)
+{
+    struct standing_claim old;
+    enum err e = own_claim(s, txn, key, epoch, &old);
+    if (e == ERR_OK && old.claim.next[0] == '\0')
+        e = ERR_CONFLICT;
+    if (e != ERR_OK)
+        return e;
+    struct claim c = old.claim;
+    settle(&c);
+    e = exchange(s, txn, &old, &c);
+    return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moved", key->text, c.node) : e;
+}
+
+enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch,
+                             uint64_t now_ms)
+{
+    MDB_txn *txn;
+    const enum err e = write_begin(&s->live, &txn);
+    return e == ERR_OK ? write_end(txn, arrive(s, txn, key, epoch, now_ms)) : e;
+}
+
 /* ---- leaving ---- */
 
 enum err claim_leave(struct store *s, MDB_txn *txn, const struct stream_key *key, uint64_t epoch,
@@ -314,9 +397,10 @@ enum err claim_leave(struct store *s, MDB_txn *txn, const struct stream_key *key
         return ERR_CONFLICT;
     e = index_remove(s, txn, &c);
     if (e == ERR_OK)
-        e = load_add(s, txn, c.node, -1, 0);
+        e = count_streams(s, txn, &c, -1);
     if (e != ERR_OK)
         return e;
+    settle(&c);
     c.state = CLAIM_HINT;
     c.since_ms = now_ms;
     if (keep) {

@@ -112,6 +112,14 @@ const char *setup_phase_name(enum setup_phase p)
     return names[p];
 }
 
+const char *rehome_cause_name(enum rehome_cause c)
+{
+    static const char *const names[REHOME_CAUSE_COUNT] = {
+        [REHOME_ENDED] = "ended", [REHOME_SILENT] = "silent", [REHOME_BAD] = "bad",
+        [REHOME_DRAIN] = "drain", [REHOME_RELOAD] = "reload", [REHOME_COMMAND] = "command"};
+    return names[c];
+}
+
 /* ---- events ---- */
 
 enum err event_append(struct store *s, MDB_txn *txn, uint64_t now_ms, const char *kind,

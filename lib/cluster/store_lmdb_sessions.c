@@ -74,6 +74,77 @@ enum err store_audience(struct store *s, const struct stream_key *key, const cha
     return ERR_OK;
 }
 
+static enum err mark_audience(struct store *s, MDB_txn *txn, MDB_val key, uint64_t epoch, bool cut)
+{
+    MDB_val v;
+    uint8_t buf[STORE_RECORD_MAX];
+    struct audience_record a;
+    enum err e = db_get(txn, s->db[DB_AUDIENCE], key, &v);
+    if (e == ERR_OK)
+        e = audience_record_parse(v.mv_data, v.mv_size, &a);
+    if (e != ERR_OK || a.epoch > epoch || (a.epoch == epoch && a.cut))
+        return e; /* that far already */
+    a.epoch = epoch;
+    a.cut = cut;
+    return db_put(txn, s->db[DB_AUDIENCE], key, val_of(buf, audience_record_write(&a, buf)));
+}
+
+enum err store_audience_mark(struct store *s, const struct stream_key *key,
+                             const struct worker_id *worker, uint64_t epoch, bool cut)
+{
+    MDB_txn *txn;
+    uint8_t key_buf[AUDIENCE_KEY_MAX];
+    const enum err e = write_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    return write_end(txn, mark_audience(s, txn, audience_key(key, worker, key_buf), epoch, cut));
+}
+
+struct audience_wait {
+    MDB_val prefix;
+    uint64_t epoch;
+    bool cut;
+    uint32_t count;
+    struct worker_id behind[WORKERS_MAX];
+};
+
+static enum err find_behind(void *arg, MDB_val key, MDB_val value, bool *more)
+{
+    struct audience_wait *wait = arg;
+    struct audience_record a;
+    *more = begins_with(key, wait->prefix) && wait->count < WORKERS_MAX;
+    if (!*more)
+        return ERR_OK;
+    const enum err e = audience_record_parse(value.mv_data, value.mv_size, &a);
+    if (e != ERR_OK)
+        return e;
+    if (a.epoch < wait->epoch || (a.epoch == wait->epoch && wait->cut && !a.cut))
+        wait->behind[wait->count++] = a.worker;
+    return ERR_OK;
+}
+
+enum err store_audience_behind(struct store *s, const struct stream_key *key, uint64_t epoch,
+                               bool cut, uint64_t now_ms, uint32_t *behind)
+{
+    uint8_t buf[STREAM_HASH_BYTES];
+    struct audience_wait wait = {.prefix = stream_prefix(key, buf), .epoch = epoch, .cut = cut};
+    MDB_txn *txn;
+    uint32_t count = 0;
+    enum err e = read_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = db_scan(txn, s->db[DB_AUDIENCE], wait.prefix, find_behind, &wait);
+    for (uint32_t i = 0; i < wait.count && e == ERR_OK; i++) {
+        bool alive = false; /* a dead worker's players are gone */
+        e = process_alive(s, txn, PROCESS_ROUTER, &wait.behind[i], now_ms, &alive);
+        count += alive;
+    }
+    read_end(&s->live, txn);
+    if (e == ERR_OK)
+        *behind = count;
+    return e;
+}
+
 /* ---- sessions ---- */
 
 enum err store_session_id(struct store *s, uint64_t *first, uint32_t count)

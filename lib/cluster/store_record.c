@@ -103,10 +103,12 @@ size_t claim_record_write(const struct claim *c, uint8_t *buf)
     struct wr w = record_start(buf);
     wr_key(&w, &c->key);
     wr_text(&w, c->node);
+    wr_text(&w, c->next);
     wr_u8(&w, (uint32_t)c->state);
     wr_worker(&w, &c->worker);
     wr_u64be(&w, c->session);
     wr_u64be(&w, c->epoch);
+    wr_u64be(&w, c->publication);
     wr_u64be(&w, c->since_ms);
     wr_worker(&w, &c->previous);
     wr_u64be(&w, c->previous_epoch);
@@ -122,10 +124,12 @@ enum err claim_record_parse(const void *buf, size_t len, struct claim *out)
     struct claim c = {0};
     rd_key(&r, &c.key);
     rd_text(&r, c.node, sizeof c.node);
+    rd_text(&r, c.next, sizeof c.next);
     c.state = (enum claim_state)rd_enum(&r, CLAIM_HINT);
     rd_worker(&r, &c.worker);
     c.session = rd_u64be(&r);
     c.epoch = rd_u64be(&r);
+    c.publication = rd_u64be(&r);
     c.since_ms = rd_u64be(&r);
     rd_worker(&r, &c.previous);
     c.previous_epoch = rd_u64be(&r);
@@ -195,15 +199,26 @@ static void rd_histogram(struct rd *r, struct process_histogram *h)
 }
 
 /* The totals in the order of the record. */
-enum { PROCESS_TOTALS = 14 };
+enum { PROCESS_TOTALS = 18 };
 static const size_t process_totals[PROCESS_TOTALS] = {
-    offsetof(struct process_record, accepted),      offsetof(struct process_record, refused),
-    offsetof(struct process_record, placed),        offsetof(struct process_record, retried),
-    offsetof(struct process_record, failed_dials),  offsetof(struct process_record, taken_over),
-    offsetof(struct process_record, players_moved), offsetof(struct process_record, bytes_in),
-    offsetof(struct process_record, bytes_out),     offsetof(struct process_record, store_errors),
-    offsetof(struct process_record, checks),        offsetof(struct process_record, check_failures),
-    offsetof(struct process_record, transitions),   offsetof(struct process_record, requests),
+    offsetof(struct process_record, accepted),
+    offsetof(struct process_record, refused),
+    offsetof(struct process_record, placed),
+    offsetof(struct process_record, retried),
+    offsetof(struct process_record, failed_dials),
+    offsetof(struct process_record, taken_over),
+    offsetof(struct process_record, players_moved),
+    offsetof(struct process_record, bytes_in),
+    offsetof(struct process_record, bytes_out),
+    offsetof(struct process_record, store_errors),
+    offsetof(struct process_record, checks),
+    offsetof(struct process_record, check_failures),
+    offsetof(struct process_record, transitions),
+    offsetof(struct process_record, requests),
+    offsetof(struct process_record, rehome_failed),
+    offsetof(struct process_record, rehomed_players),
+    offsetof(struct process_record, rehome_dropped),
+    offsetof(struct process_record, kept_bytes),
 };
 
 size_t process_record_write(const struct process_record *p, uint8_t *buf)
@@ -225,8 +240,11 @@ size_t process_record_write(const struct process_record *p, uint8_t *buf)
     }
     for (size_t i = 0; i < PROCESS_CLOSED_COUNT; i++)
         wr_u64be(&w, p->closed[i]);
+    for (size_t i = 0; i < REHOME_CAUSE_COUNT; i++)
+        wr_u64be(&w, p->rehomed[i]);
     for (size_t i = 0; i < SETUP_PHASE_COUNT; i++)
         wr_histogram(&w, &p->setup[i]);
+    wr_histogram(&w, &p->rehome_gap);
     wr_u64be(&w, p->memory_bytes);
     wr_u32be(&w, p->loop_turn_max_us);
     return record_end(&w);
@@ -251,8 +269,11 @@ enum err process_record_parse(const void *buf, size_t len, struct process_record
     }
     for (size_t i = 0; i < PROCESS_CLOSED_COUNT; i++)
         p.closed[i] = rd_u64be(&r);
+    for (size_t i = 0; i < REHOME_CAUSE_COUNT; i++)
+        p.rehomed[i] = rd_u64be(&r);
     for (size_t i = 0; i < SETUP_PHASE_COUNT; i++)
         rd_histogram(&r, &p.setup[i]);
+    rd_histogram(&r, &p.rehome_gap);
     p.memory_bytes = rd_u64be(&r);
     p.loop_turn_max_us = rd_u32be(&r);
     const enum err e = record_close(&r);
@@ -414,6 +435,7 @@ size_t command_record_write(const struct store_command *c, uint8_t *buf)
     wr_u8(&w, (uint32_t)c->kind);
     wr_worker(&w, &c->worker);
     wr_u64be(&w, c->session);
+    wr_text(&w, c->node);
     wr_u64be(&w, c->posted_ms);
     wr_u64be(&w, c->deadline_ms);
     wr_u8(&w, (uint32_t)c->state);
@@ -425,9 +447,10 @@ enum err command_record_parse(const void *buf, size_t len, struct store_command 
 {
     struct rd r = record_open(buf, len);
     struct store_command c = {.id = rd_u64be(&r)};
-    c.kind = (enum command_kind)rd_enum(&r, COMMAND_KICK);
+    c.kind = (enum command_kind)rd_enum(&r, COMMAND_MOVE);
     rd_worker(&r, &c.worker);
     c.session = rd_u64be(&r);
+    rd_text(&r, c.node, sizeof c.node);
     c.posted_ms = rd_u64be(&r);
     c.deadline_ms = rd_u64be(&r);
     c.state = (enum command_state)rd_enum(&r, COMMAND_FAILED);
@@ -462,6 +485,8 @@ size_t audience_record_write(const struct audience_record *a, uint8_t *buf)
     struct wr w = record_start(buf);
     wr_worker(&w, &a->worker);
     wr_u32be(&w, a->players);
+    wr_u64be(&w, a->epoch);
+    wr_u8(&w, a->cut);
     return record_end(&w);
 }
 
@@ -471,6 +496,8 @@ enum err audience_record_parse(const void *buf, size_t len, struct audience_reco
     struct audience_record a = {0};
     rd_worker(&r, &a.worker);
     a.players = rd_u32be(&r);
+    a.epoch = rd_u64be(&r);
+    a.cut = rd_enum(&r, 1) != 0;
     const enum err e = record_close(&r);
     if (e == ERR_OK)
         *out = a;

@@ -17,6 +17,8 @@ struct load_record {
 struct audience_record {
     struct worker_id worker;
     uint32_t players;
+    uint64_t epoch; /* of the last move that all of them have followed */
+    bool cut;       /* and left the old node */
 };
 
 /* A stream that a node said it has. */

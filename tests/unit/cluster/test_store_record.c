@@ -38,12 +38,14 @@ static size_t claim_bytes(uint8_t *buf)
                       .worker = longest_worker(),
                       .session = 1,
                       .epoch = UINT64_MAX,
+                      .publication = 6,
                       .since_ms = 3,
                       .previous = longest_worker(),
                       .previous_epoch = 4,
                       .released = true,
                       .args_hash = 5};
     fill(c.node, sizeof c.node);
+    fill(c.next, sizeof c.next);
     memset(c.client_addr, 0xab, sizeof c.client_addr);
     return claim_record_write(&c, buf);
 }
@@ -141,7 +143,7 @@ static size_t load_bytes(uint8_t *buf)
 
 static size_t audience_bytes(uint8_t *buf)
 {
-    return audience_record_write(&(struct audience_record){longest_worker(), 3}, buf);
+    return audience_record_write(&(struct audience_record){longest_worker(), 3, 9, true}, buf);
 }
 
 /* Parses, and writes again what came out. */
