@@ -27,8 +27,10 @@ static void look_up(struct session_conn *c);
 static bool stale(const struct place_call *call)
 {
     const struct session *s = &call->c->s;
-    return call->c->dead || call->serial != call->c->place_serial || s->state != SESS_PLACE ||
-           s->phase != PHASE_LOOKUP;
+    const bool awaited = s->state == SESS_REHOME
+                             ? s->rehome.phase == RH_LOOKUP
+                             : s->state == SESS_PLACE && s->phase == PHASE_LOOKUP;
+    return call->c->dead || call->serial != call->c->place_serial || !awaited;
 }
 
 static struct place_call *call_create(struct session_conn *c)
@@ -79,6 +81,7 @@ static void put_record(struct session_conn *c)
     memcpy(r.node, s->node, sizeof r.node);
     r.bytes_in = s->client.bytes_in;
     r.bytes_out = s->bytes_out;
+    r.rehomes = s->rehome.count;
     c->recorded = worker_store_ok(w, store_session_put(w->store, &r), "session record");
     c->refresh_bytes = r.bytes_in + r.bytes_out;
     c->refresh_ms = clock_mono_ms();
@@ -117,12 +120,45 @@ void place_refresh_records(struct worker *w)
             .bytes_in = c->s.client.bytes_in,
             .bytes_out = c->s.bytes_out,
             .bitrate = (bytes - c->refresh_bytes) * 8000 / (now - c->refresh_ms),
+            .rehomes = c->s.rehome.count,
         };
         c->refresh_bytes = bytes;
         c->refresh_ms = now;
     }
     if (count > 0)
         (void)worker_store_ok(w, store_sessions_refresh(w->store, r, count), "session counters");
+}
+
+/* ---- who has followed a move ---- */
+
+/* Says in the store how far this worker's players of the stream are. */
+static void mark_audience(struct worker *w, const struct stream_key *key)
+{
+    uint64_t epoch = 0;
+    bool cut = true;
+    struct worker_id mover = {0};
+    for (struct stream_member *m = stream_index_first(&w->streams, key); m;
+         m = stream_index_next(m)) {
+        const struct session_conn *c =
+            (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
+        const struct session_rehome *r = &c->s.rehome;
+        if (c->dead || c->s.kind != SESSION_PLAY || r->followed_epoch == 0)
+            continue;
+        if (c->s.state == SESS_REHOME && r->phase != RH_OVERLAP)
+            return; /* not there yet */
+        cut = cut && c->s.state != SESS_REHOME;
+        if (r->followed_epoch > epoch) {
+            epoch = r->followed_epoch;
+            mover = c->mover;
+        }
+    }
+    if (epoch == 0 || !w->store)
+        return;
+    const enum err e = store_audience_mark(w->store, key, &w->id, epoch, cut);
+    if (e != ERR_NOT_FOUND)
+        (void)worker_store_ok(w, e, "audience");
+    if (strcmp(mover.router, w->id.router) == 0 && mover.slot < WORKERS_MAX)
+        worker_ring(w, UINT64_C(1) << mover.slot);
 }
 
 /* ---- placing ---- */
@@ -145,6 +181,7 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
                                             .node = id,
                                             .reason = reason,
                                             .epoch = claim ? claim->epoch : 0,
+                                            .publication = c->found_live ? c->found.publication : 0,
                                             .took_over = took_over,
                                             .wait_release = wait});
     if (!claim)
@@ -246,12 +283,27 @@ static bool may_take_over(const struct session_conn *c)
     return false;
 }
 
+/* For a live session: its records follow when it is there, and a publisher's claim when the node
+ * has the stream. */
+static void placed_anew(struct session_conn *c, const char *node)
+{
+    char id[NODE_ID_MAX];
+    memcpy(id, node, sizeof id);
+    if (c->found_live && c->s.kind == SESSION_PLAY)
+        c->told_epoch = c->found.epoch;
+    session_post(c,
+                 &(struct session_event){.kind = SE_PLACED,
+                                         .node = id,
+                                         .publication = c->found_live ? c->found.publication : 0});
+}
+
 static void decide(struct session_conn *c)
 {
     struct worker *w = c->w;
     const struct session *s = &c->s;
     const bool publisher = s->kind == SESSION_PUBLISH;
     const bool own = c->found_live && c->found.session == s->id;
+    const bool rehome = s->state == SESS_REHOME;
     if (publisher && s->placed && c->found_live && !own && c->found.epoch > s->claim_epoch) {
         session_post(c,
                      &(struct session_event){.kind = SE_TAKEN_OVER}); /* while we were retrying */
@@ -265,7 +317,7 @@ static void decide(struct session_conn *c)
     const struct place_request req = {
         .key = &s->key,
         .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
-        .owner = c->found_live && !own ? c->found.node : NULL,
+        .owner = c->found_live && !own ? claim_serving(&c->found) : NULL,
         .hint = c->found_hint ? c->found.node : NULL,
         .exclude = s->excluded,
         .exclude_count = s->excluded_count,
@@ -277,6 +329,8 @@ static void decide(struct session_conn *c)
     log_panic(w, r.panic);
     if (!r.node)
         nowhere(c);
+    else if (rehome)
+        placed_anew(c, r.node->conf.id);
     else if (publisher && w->store)
         take_claim(c, &r, now_wall_ms);
     else
@@ -362,6 +416,8 @@ void place_release(struct session_conn *c)
     c->place_serial++;
     stream_index_remove(&w->streams, &c->member);
     delete_record(c);
+    if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
+        mark_audience(w, &ended->key);
     if (ended->epoch == 0 || !w->store)
         return;
     const enum err e =
@@ -393,6 +449,28 @@ void place_handed_over(struct session_conn *c)
 
 /* ---- changes ---- */
 
+static bool concerns_player(const struct session_conn *c, const struct claim *claim,
+                            struct session_event *ev)
+{
+    const struct session *s = &c->s;
+    const bool moving = claim->next[0] != '\0';
+    if (!s->placed)
+        return false;
+    if (claim->epoch <= c->told_epoch) {
+        *ev = (struct session_event){.kind = SE_STREAM_SETTLED};
+        return claim->epoch == s->rehome.followed_epoch && !moving && s->state == SESS_REHOME &&
+               s->current >= 0;
+    }
+    *ev = (struct session_event){.kind = SE_STREAM_MOVED,
+                                 .node = claim_serving(claim),
+                                 .epoch = claim->epoch,
+                                 .publication = claim->publication,
+                                 .follow = moving,
+                                 .planned = moving && claim->planned};
+    return moving || strcmp(s->node, claim->node) != 0 ||
+           s->rehome.publication != claim->publication;
+}
+
 /* What a claim as it is now means for one session. True: *ev is for it. */
 static bool concerns(const struct session_conn *c, const struct claim *claim,
                      struct session_event *ev)
@@ -400,10 +478,8 @@ static bool concerns(const struct session_conn *c, const struct claim *claim,
     const struct session *s = &c->s;
     if (c->dead || claim->state != CLAIM_LIVE)
         return false;
-    if (s->kind == SESSION_PLAY) {
-        *ev = (struct session_event){.kind = SE_STREAM_MOVED, .node = claim->node};
-        return s->placed && claim->epoch > c->told_epoch && strcmp(s->node, claim->node) != 0;
-    }
+    if (s->kind == SESSION_PLAY)
+        return concerns_player(c, claim, ev);
     if (claim->session == s->id) {
         *ev = (struct session_event){.kind = SE_RELEASED};
         return claim->released && s->state == SESS_PLACE && s->phase == PHASE_WAIT_RELEASE;
@@ -436,7 +512,8 @@ static void tell_sessions(struct worker *w, const struct claim *claim)
             struct session_event ev;
             if (!concerns(c, claim, &ev))
                 continue;
-            if (ev.kind == SE_STREAM_MOVED)
+            c->mover = claim->worker;
+            if (ev.kind == SE_STREAM_MOVED && !ev.follow && strcmp(c->s.node, ev.node) != 0)
                 log_player_moved(c, claim);
             c->told_epoch = claim->epoch;
             session_post(c, &ev);
@@ -515,6 +592,128 @@ void place_read_changes(struct worker *w)
     while (read_batch(w))
         ;
     w->reading_changes = false;
+}
+
+/* ---- moving live streams ---- */
+
+void place_rehoming(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    char stream[STREAM_KEY_MAX];
+    LOG(&c->w->log, LOG_WARN, EV_STREAM_MOVING, log_u64(K_SID, s->id),
+        log_text(K_CLIENT, c->client),
+        log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
+        log_text(K_REASON, rehome_cause_name(s->rehome.cause)));
+}
+
+static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
+{
+    struct session_conn *c = arg;
+    struct worker *w = c->w;
+    c->place_waiting--;
+    if (c->dead)
+        return;
+    if (e == ERR_CONFLICT) {
+        session_post(c, &(struct session_event){.kind = SE_TAKEN_OVER});
+        return;
+    }
+    (void)worker_store_ok(w, e, "claim");
+    session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED,
+                                            .epoch = e == ERR_OK ? claim->epoch : 0});
+    if (e != ERR_OK)
+        return;
+    const struct stream_key key = claim->key;
+    ring(w, &key, 0);
+    place_read_changes(w); /* players of our own */
+}
+
+void place_move(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session *s = &c->s;
+    if (!w->store || s->claim_epoch == 0) {
+        session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED});
+        return;
+    }
+    c->place_waiting++;
+    store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, s->rehome.planned,
+                     clock_wall_ms(), on_claim_moved, c);
+}
+
+void place_audience(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session *s = &c->s;
+    uint32_t behind = 0;
+    if (w->store && s->claim_epoch != 0 &&
+        !worker_store_ok(w,
+                         store_audience_behind(w->store, &s->key, s->claim_epoch,
+                                               s->rehome.phase == RH_OVERLAP, clock_wall_ms(),
+                                               &behind),
+                         "audience"))
+        behind = 0;
+    session_post(c, &(struct session_event){.kind = SE_AUDIENCE, .ready = behind == 0});
+}
+
+void place_attached(struct session_conn *c)
+{
+    const struct stream_key key = c->s.key;
+    put_record(c);
+    mark_audience(c->w, &key);
+}
+
+void place_arrived(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session *s = &c->s;
+    const struct session_rehome *r = &s->rehome;
+    char stream[STREAM_KEY_MAX];
+    put_record(c);
+    w->process.rehomed[r->cause]++;
+    w->process.rehome_dropped += r->kept_dropped;
+    LOG(&w->log, LOG_INFO, EV_STREAM_MOVED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
+        log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, s->node),
+        log_text(K_REASON, rehome_cause_name(r->cause)), log_u64(K_REHOMES, r->count),
+        log_u64(K_COUNT, r->replayed), log_u64(K_EPOCH, s->claim_epoch), log_u64(K_MS, r->gap_ms));
+    if (!w->store || s->claim_epoch == 0)
+        return;
+    const struct stream_key key = s->key;
+    const enum err e = store_claim_arrived(w->store, &key, s->claim_epoch, clock_wall_ms());
+    if (e != ERR_CONFLICT)
+        (void)worker_store_ok(w, e, "claim");
+    ring(w, &key, 0);
+    place_read_changes(w);
+}
+
+void place_resumed(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session_rehome *r = &c->s.rehome;
+    w->process.rehomed_players++;
+    process_histogram_add(&w->process.rehome_gap, r->gap_ms * 1000);
+    LOG(&w->log, LOG_INFO, EV_PLAYER_REHOMED, log_u64(K_SID, c->s.id),
+        log_text(K_CLIENT, c->client), log_text(K_NODE, c->s.node),
+        log_u64(K_EPOCH, r->followed_epoch), log_u64(K_MS, r->gap_ms));
+}
+
+static void on_ends(void *arg, enum err e, const struct claim *claim)
+{
+    struct session_conn *c = arg;
+    c->place_waiting--;
+    session_post(c, &(struct session_event){.kind = SE_PUBLISHER,
+                                            .ready = e == ERR_OK && claim->state == CLAIM_LIVE});
+}
+
+void place_ends(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    if (!w->store) {
+        session_post(c, &(struct session_event){.kind = SE_PUBLISHER});
+        return;
+    }
+    c->place_waiting++;
+    const struct stream_key key = c->s.key;
+    store_claim_get(w->store, &key, w->config->placement.hold_ms, clock_wall_ms(), on_ends, c);
 }
 
 /* ---- commands ---- */

@@ -1,4 +1,4 @@
-#include "router/session.h"
+#include "router/session_parts.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -13,6 +13,8 @@ enum {
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload: empty ones fill memory too */
+    ENDS_AGAIN_MS = 500,
+    LINK_PINGS_MAX = 16, /* unanswered ones on a node link */
     STATUS_TEXT_MAX = 160,
 };
 
@@ -24,7 +26,10 @@ static const struct {
     [SESS_COMMAND] = {"command", 1u << SESS_PLACE | 1u << SESS_CLOSING},
     [SESS_PLACE] = {"place",
                     1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_RELAY | 1u << SESS_CLOSING},
-    [SESS_RELAY] = {"relay", 1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_CLOSING},
+    [SESS_RELAY] = {"relay",
+                    1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_REHOME | 1u << SESS_CLOSING},
+    [SESS_REHOME] = {"rehome",
+                     1u << SESS_COMMAND | 1u << SESS_PLACE | 1u << SESS_RELAY | 1u << SESS_CLOSING},
     [SESS_CLOSING] = {"closing", 0},
 };
 
@@ -44,6 +49,7 @@ const char *node_fail_name(enum node_fail f)
         [FAIL_DIED] = "died",
         [FAIL_GHOST] = "ghost",
         [FAIL_BAD] = "bad_bytes",
+        [FAIL_REFUSED] = "refused",
     };
     assert((unsigned)f < NODE_FAIL_COUNT);
     return names[f];
@@ -60,6 +66,8 @@ static uint64_t state_limit_ms(const struct session_env *env, enum session_state
         return env->router->setup_timeout_ms;
     case SESS_RELAY:
         return 0; /* bounded by router.ping_timeout of silence instead */
+    case SESS_REHOME:
+        return env->failover->give_up_ms;
     case SESS_CLOSING:
         return CLOSING_MS;
     }
@@ -67,7 +75,7 @@ static uint64_t state_limit_ms(const struct session_env *env, enum session_state
 }
 
 /* The only writer of s->state. */
-static void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
+void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
 {
     assert(state_info[s->state].may_enter & 1u << next);
     const uint64_t limit = state_limit_ms(s->env, next);
@@ -89,7 +97,7 @@ void session_init(struct session *s, const struct session_env *env, uint64_t id,
     memset(s, 0, sizeof *s);
     s->env = env;
     s->id = id;
-    s->current = -1;
+    s->current = s->rehome.link = -1;
     s->created_ms = s->heard_ms = now_ms;
     s->state_deadline_ms = now_ms + env->router->handshake_timeout_ms;
     client_side_init(&s->client, env->pool, &env->unrouted_limits);
@@ -105,11 +113,18 @@ void session_deinit(struct session *s)
     for (int i = 0; i < SESSION_LINKS; i++)
         node_link_close(&s->links[i]);
     pending_clear(&s->pending);
+    rehome_forget(s);
     rtmp_msg_unref(s->command);
     client_side_deinit(&s->client);
 }
 
 /* ---- endings ---- */
+
+/* What is not to be done any more for a stream that has ended. */
+enum {
+    ACT_OF_STREAM = ACT_REHOMING | ACT_PLACE | ACT_MOVE | ACT_AUDIENCE | ACT_ATTACHED |
+                    ACT_STARTED | ACT_ARRIVED | ACT_RESUMED | ACT_ENDS
+};
 
 static void note_ended(struct session *s, bool keep_hint, enum session_action action)
 {
@@ -153,23 +168,24 @@ static void abort_link(struct session *s)
     s->current = -1;
 }
 
-static void session_close(struct session *s, enum close_why why, uint64_t now_ms)
+void session_close(struct session *s, enum close_why why, uint64_t now_ms)
 {
     if (s->state == SESS_CLOSING)
         return;
     s->why = why;
     /* A node's own verdict on this publisher pins no node for its name */
     note_ended(s, s->node_started_ms != 0 && why != WHY_NODE_REFUSED, ACT_RELEASE);
+    rehome_abandon(s);
     finish_link(s, now_ms);
     pending_clear(&s->pending);
     session_enter(s, SESS_CLOSING, now_ms);
-    s->actions &= ~(unsigned)(ACT_PLACE | ACT_STARTED);
+    s->actions &= ~(unsigned)ACT_OF_STREAM;
     s->play_start_ms = 0;
 }
 
 /* Tells the client in the protocol's own words, then closes. */
-static void session_refuse(struct session *s, enum close_why why, const char *code,
-                           const char *text, uint64_t now_ms)
+void session_refuse(struct session *s, enum close_why why, const char *code, const char *text,
+                    uint64_t now_ms)
 {
     if (s->state == SESS_CLOSING)
         return;
@@ -177,7 +193,7 @@ static void session_refuse(struct session *s, enum close_why why, const char *co
     session_close(s, why, now_ms);
 }
 
-static const char *failed_code(const struct session *s)
+const char *session_failed_code(const struct session *s)
 {
     return s->kind == SESSION_PUBLISH ? "NetStream.Publish.Failed" : "NetStream.Play.Failed";
 }
@@ -189,6 +205,7 @@ static void forget_stream(struct session *s)
     rtmp_msg_unref(s->command);
     s->command = NULL;
     pending_clear(&s->pending);
+    rehome_forget(s);
     s->node[0] = '\0';
     s->took_over = s->told_start = s->media_seen = false;
     s->excluded_count = s->tries = 0;
@@ -200,13 +217,14 @@ static void forget_stream(struct session *s)
 /* The publication or play is over, the connection goes on. */
 static void end_stream(struct session *s, uint64_t now_ms)
 {
-    if (s->state != SESS_RELAY && s->state != SESS_PLACE)
+    if (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME)
         return;
     const bool publisher_told = s->kind == SESSION_PUBLISH && s->told_start;
     note_ended(s, s->node_started_ms != 0, ACT_RELEASE);
+    rehome_abandon(s);
     finish_link(s, now_ms);
     session_enter(s, SESS_COMMAND, now_ms);
-    s->actions &= ~(unsigned)(ACT_PLACE | ACT_STARTED);
+    s->actions &= ~(unsigned)ACT_OF_STREAM;
     s->play_start_ms = 0;
     if (publisher_told && client_side_status(&s->client, "status", "NetStream.Unpublish.Success",
                                              "Stop publishing") != ERR_OK)
@@ -225,6 +243,8 @@ static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
     const int i = s->links[0].state == NODE_OFF ? 0 : 1;
     node_link_open(&s->links[i], s->env->pool, &s->env->node_limits,
                    phase == PHASE_CHECK ? NULL : s->command);
+    memcpy(s->link_nodes[i], s->node, sizeof s->node);
+    splice_feed_reset(&s->rehome.feeds[i], FEED_LIVE, false);
     s->current = i;
     s->phase = phase;
     s->phase_deadline_ms = now_ms + s->env->router->dial_timeout_ms;
@@ -243,15 +263,15 @@ static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms
         memcpy(s->excluded[s->excluded_count++], s->node, sizeof s->node);
     s->actions |= ACT_NODE_FAILED;
     if (s->tries++ >= s->env->router->retries) {
-        session_refuse(s, WHY_NO_NODE, failed_code(s), "no media node could take the stream",
-                       now_ms);
+        session_refuse(s, WHY_NO_NODE, session_failed_code(s),
+                       "no media node could take the stream", now_ms);
         return;
     }
     look_up(s);
 }
 
 /* The node's own verdict: passed on, and no other node is asked. */
-static void refused_by_node(struct session *s, uint64_t now_ms)
+void session_refused_by_node(struct session *s, uint64_t now_ms)
 {
     char text[STATUS_TEXT_MAX];
     snprintf(text, sizeof text, "refused by the media node%s%s", s->refusal[0] ? ": " : "",
@@ -278,8 +298,12 @@ static void retry_ghost(struct session *s, uint64_t now_ms)
 
 static void on_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
+    if (s->state == SESS_REHOME)
+        rehome_placed(s, ev, now_ms);
     if (s->state != SESS_PLACE || s->phase != PHASE_LOOKUP)
         return;
+    if (s->kind == SESSION_PLAY)
+        s->rehome.publication = ev->publication;
     snprintf(s->node, sizeof s->node, "%s", ev->node);
     if (ev->epoch != 0) /* without a store this time: the claim for an earlier node is still ours */
         s->claim_epoch = ev->epoch;
@@ -296,13 +320,16 @@ static void on_placed(struct session *s, const struct session_event *ev, uint64_
 
 static void on_unplaced(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
+    if (s->state == SESS_REHOME)
+        rehome_unplaced(s, now_ms);
     if (s->state != SESS_PLACE)
         return;
     if (ev->why == WHY_DUPLICATE)
         session_refuse(s, WHY_DUPLICATE, "NetStream.Publish.BadName",
                        "the stream is already being published", now_ms);
     else
-        session_refuse(s, ev->why, failed_code(s), "no media node can take the stream now", now_ms);
+        session_refuse(s, ev->why, session_failed_code(s), "no media node can take the stream now",
+                       now_ms);
 }
 
 /* The list stays: it is needed again if this node fails before it answers. */
@@ -323,10 +350,8 @@ static void default_tc_url(const struct session *s, const char *address, char *b
              (const char *)app.p);
 }
 
-static void on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)
+enum err session_send_hello(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
-    if (ev->link != s->current || s->links[ev->link].state != NODE_DIAL)
-        return;
     char tc_url[HOST_MAX + APP_MAX + 16];
     default_tc_url(s, ev->node, tc_url, sizeof tc_url);
     const struct node_hello hello = {
@@ -338,7 +363,18 @@ static void on_node_connected(struct session *s, const struct session_event *ev,
         .tc_url = tc_url,
         .now_ms = (uint32_t)now_ms,
     };
-    enum err e = node_link_connected(&s->links[ev->link], &hello);
+    return node_link_connected(&s->links[ev->link], &hello);
+}
+
+static void on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->links[ev->link].state != NODE_DIAL)
+        return;
+    if (ev->link == s->rehome.link)
+        rehome_node_connected(s, ev, now_ms);
+    if (ev->link != s->current)
+        return;
+    enum err e = session_send_hello(s, ev, now_ms);
     /* A player's SetBufferLength follows its play at once; a publisher's media waits for the node's
      * answer */
     if (e == ERR_OK && s->kind == SESSION_PLAY && s->phase == PHASE_LINK)
@@ -373,6 +409,7 @@ static void node_started(struct session *s, uint64_t now_ms)
     pending_clear(&s->pending);
     if (s->state == SESS_PLACE)
         session_enter(s, SESS_RELAY, now_ms);
+    session_watch_link(s, now_ms);
     s->actions |= ACT_STARTED;
 }
 
@@ -444,11 +481,21 @@ static void pass_to_node(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
         const bool node_listens = n && (n->state == NODE_HANDSHAKE || n->state == NODE_COMMAND);
         if (e == ERR_OK && s->kind == SESSION_PLAY && s->phase == PHASE_LINK && node_listens)
             e = node_link_send(n, m);
-    } else if (s->state == SESS_RELAY && n) {
+    } else if ((s->state == SESS_RELAY || s->state == SESS_REHOME) && n) {
         e = node_link_send(n, m);
     }
     if (e != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void on_client_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    if (s->kind != SESSION_PUBLISH || s->state == SESS_COMMAND)
+        return;
+    rehome_keep(s, m, now_ms);
+    pass_to_node(s, m, now_ms);
+    if (s->state == SESS_REHOME)
+        rehome_publisher_media(s, m, now_ms);
 }
 
 static void on_client_event(struct session *s, struct client_event *ev, uint64_t now_ms)
@@ -459,10 +506,11 @@ static void on_client_event(struct session *s, struct client_event *ev, uint64_t
         begin_stream(s, ev, now_ms);
         break;
     case CLIENT_MEDIA:
-        if (s->kind == SESSION_PUBLISH)
-            pass_to_node(s, ev->msg, now_ms);
+        on_client_media(s, ev->msg, now_ms);
         break;
     case CLIENT_PASS:
+        if (s->kind == SESSION_PLAY)
+            rehome_remember(s, ev->msg);
         pass_to_node(s, ev->msg, now_ms);
         break;
     case CLIENT_END:
@@ -496,11 +544,16 @@ static void on_client_bytes(struct session *s, struct slice *in, uint64_t now_ms
 
 /* ---- what the node says ---- */
 
+void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
+                       uint64_t now_ms)
+{
+    if (s->state != SESS_CLOSING && rtmp_link_send(&s->client.link, m, msid, timestamp) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
 static void to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint64_t now_ms)
 {
-    if (s->state != SESS_CLOSING &&
-        rtmp_link_send(&s->client.link, m, msid, m->timestamp) != ERR_OK)
-        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    session_to_client(s, m, msid, m->timestamp, now_ms);
 }
 
 static void on_node_alive(struct session *s, uint64_t now_ms)
@@ -512,7 +565,7 @@ static void on_node_alive(struct session *s, uint64_t now_ms)
         if (s->took_over)
             retry_ghost(s, now_ms); /* some nodes close on a name that is still taken */
         else
-            refused_by_node(s, now_ms);
+            session_refused_by_node(s, now_ms);
         return;
     }
     s->phase_deadline_ms = now_ms + s->env->router->answer_timeout_ms;
@@ -540,7 +593,7 @@ static void on_node_refused(struct session *s, struct node_event *ev, uint64_t n
     if (s->state == SESS_PLACE && bad_name) {
         retry_ghost(s, now_ms);
     } else if (s->state == SESS_PLACE) {
-        refused_by_node(s, now_ms);
+        session_refused_by_node(s, now_ms);
     } else if (s->state == SESS_RELAY) {
         to_client(s, ev->msg, CLIENT_MSID, now_ms);
         if (bad_name) { /* nginx-rtmp stays open and swallows the media */
@@ -561,11 +614,63 @@ static void on_node_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms
             node_started(s, now_ms);
         s->media_seen = true;
     }
-    to_client(s, m, CLIENT_MSID, now_ms);
+    rehome_player_media(s, s->current, m, now_ms);
+}
+
+/* What a node says of the end of a stream is held back while the stream has its publisher: the node
+ * has lost it, the stream goes on elsewhere. */
+static bool says_end(const struct node_event *ev)
+{
+    static const char *const codes[] = {"NetStream.Play.Stop", "NetStream.Play.UnpublishNotify",
+                                        "NetStream.Play.Complete", "NetStream.Play.StreamNotFound"};
+    uint8_t user[2];
+    if (ev->kind == NODE_EV_USER)
+        return rtmp_msg_peek(ev->msg, user, 2) == 2 && (user[0] << 8 | user[1]) == RTMP_STREAM_EOF;
+    if (ev->kind != NODE_EV_STATUS && ev->kind != NODE_EV_REFUSED)
+        return false;
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (view_is(ev->status.code, codes[i]))
+            return true;
+    return false;
+}
+
+static bool hold_end(struct session *s, const struct node_event *ev)
+{
+    if (!rehome_enabled(s) || s->kind != SESSION_PLAY || s->state == SESS_PLACE || !says_end(ev) ||
+        pending_push(&s->rehome.ends, ev->msg) != ERR_OK)
+        return false;
+    if (s->rehome.ends_due_ms == 0)
+        s->actions |= ACT_ENDS;
+    return true;
+}
+
+static void pass_ends(struct session *s, bool to_the_client, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < s->rehome.ends.count && to_the_client; i++) {
+        struct rtmp_msg *m = s->rehome.ends.items[i];
+        to_client(s, m, m->type == RTMP_USER_CONTROL ? 0 : CLIENT_MSID, now_ms);
+    }
+    pending_clear(&s->rehome.ends);
+    s->rehome.ends_due_ms = 0;
+}
+
+/* The node may know of the end before we do: asked twice. */
+static void on_publisher(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->rehome.ends.count == 0)
+        return;
+    if (ev->ready && s->rehome.ends_due_ms == 0)
+        s->rehome.ends_due_ms = now_ms + ENDS_AGAIN_MS;
+    else
+        pass_ends(s, !ev->ready, now_ms);
 }
 
 static void on_node_event(struct session *s, struct node_event *ev, uint64_t now_ms)
 {
+    if (hold_end(s, ev)) {
+        rtmp_msg_unref(ev->msg);
+        return;
+    }
     switch (ev->kind) {
     case NODE_EV_ALIVE:
         on_node_alive(s, now_ms);
@@ -595,8 +700,12 @@ static void on_node_bad(struct session *s, const struct node_link *n, uint64_t n
 {
     if (n->no_memory)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    else if (n == (s->rehome.link < 0 ? NULL : &s->links[s->rehome.link]))
+        rehome_node_failed(s, FAIL_BAD, now_ms);
     else if (s->state == SESS_PLACE)
         give_up_node(s, FAIL_BAD, now_ms);
+    else if (rehome_enabled(s))
+        rehome_link_lost(s, REHOME_BAD, now_ms);
     else
         session_close(s, WHY_NODE_BAD, now_ms);
 }
@@ -604,7 +713,8 @@ static void on_node_bad(struct session *s, const struct node_link *n, uint64_t n
 static bool link_speaks(const struct session *s, int link, uint32_t generation)
 {
     const struct node_link *n = &s->links[link];
-    return link == s->current && n->generation == generation && s->state != SESS_CLOSING &&
+    return (link == s->current || link == s->rehome.link) && n->generation == generation &&
+           s->state != SESS_CLOSING &&
            (n->state == NODE_HANDSHAKE || n->state == NODE_COMMAND || n->state == NODE_LIVE);
 }
 
@@ -612,22 +722,33 @@ static void on_node_bytes(struct session *s, const struct session_event *ev, uin
 {
     struct node_link *n = &s->links[ev->link];
     const uint32_t generation = n->generation;
+    if (ev->link == s->current)
+        s->link_heard_ms = now_ms;
     while (link_speaks(s, ev->link, generation)) {
         struct node_event out;
         const enum parse_result r = node_link_next(n, ev->bytes, &out);
         if (r == PARSE_NEED_MORE)
-            return;
+            break;
         if (r == PARSE_BAD) {
             on_node_bad(s, n, now_ms);
             return;
         }
-        on_node_event(s, &out, now_ms);
+        if (ev->link != s->rehome.link) {
+            on_node_event(s, &out, now_ms);
+            continue;
+        }
+        rehome_node_event(s, &out, now_ms);
+        rtmp_msg_unref(out.msg);
     }
+    if (ev->link == s->rehome.link && n->generation == generation)
+        rehome_node_heard(s, now_ms);
 }
 
 static void on_node_failed(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
-    if (ev->link == s->current && s->state == SESS_PLACE)
+    if (ev->link == s->rehome.link)
+        rehome_node_failed(s, s->rehome.phase == RH_CHECK ? FAIL_DIED : FAIL_DIAL, now_ms);
+    else if (ev->link == s->current && s->state == SESS_PLACE)
         give_up_node(s, s->phase == PHASE_CHECK ? FAIL_DIED : FAIL_DIAL, now_ms);
     else
         node_link_close(&s->links[ev->link]);
@@ -636,18 +757,31 @@ static void on_node_failed(struct session *s, const struct session_event *ev, ui
 static void on_node_ended(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct node_link *n = &s->links[ev->link];
+    if (ev->link == s->rehome.link) {
+        rehome_node_failed(s, FAIL_DIED, now_ms);
+        return;
+    }
     if (ev->link != s->current) {
         node_link_close(n);
         return;
     }
+    if (s->state == SESS_REHOME) {
+        rehome_link_lost(s, REHOME_ENDED, now_ms);
+        return;
+    }
     const bool answered = n->state == NODE_COMMAND;
+    const bool refused = s->rehome.count == 0 && now_ms - s->node_started_ms < REFUSED_WITHIN_MS;
+    if (s->state == SESS_RELAY && rehome_enabled(s) && !refused) {
+        rehome_link_lost(s, REHOME_ENDED, now_ms);
+        return;
+    }
     abort_link(s);
     if (s->state == SESS_PLACE && s->phase == PHASE_LINK && answered)
         dial(s, PHASE_CHECK, now_ms);
     else if (s->state == SESS_PLACE)
         give_up_node(s, FAIL_DIED, now_ms);
-    else if (s->state == SESS_RELAY && now_ms - s->node_started_ms < REFUSED_WITHIN_MS)
-        refused_by_node(s, now_ms);
+    else if (s->state == SESS_RELAY && refused)
+        session_refused_by_node(s, now_ms);
     else
         session_close(s, WHY_NODE_LOST, now_ms);
 }
@@ -657,9 +791,20 @@ static void on_node_ended(struct session *s, const struct session_event *ev, uin
 /* A player whose stream is live on another node: nothing more will come from this one. */
 static void on_stream_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
-    if (s->kind != SESSION_PLAY || (s->state != SESS_RELAY && s->state != SESS_PLACE) ||
-        strcmp(s->node, ev->node) == 0)
+    if (s->kind != SESSION_PLAY ||
+        (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME))
         return;
+    if (s->rehome.publication != ev->publication)
+        splice_forget(&s->rehome.splice);
+    s->rehome.publication = ev->publication;
+    if (ev->follow && s->state != SESS_PLACE) {
+        rehome_follow(s, ev, now_ms);
+        return;
+    }
+    if (s->state != SESS_REHOME && strcmp(s->node, ev->node) == 0)
+        return;
+    pass_ends(s, false, now_ms); /* the stream is live */
+    rehome_abandon(s);
     abort_link(s);
     s->excluded_count = s->tries = 0;
     session_enter(s, SESS_PLACE, now_ms);
@@ -668,8 +813,10 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
 
 static void on_taken_over(struct session *s, uint64_t now_ms)
 {
-    if (s->kind != SESSION_PUBLISH || (s->state != SESS_RELAY && s->state != SESS_PLACE))
+    if (s->kind != SESSION_PUBLISH ||
+        (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME))
         return;
+    rehome_abandon(s);
     abort_link(s);
     note_ended(s, false, ACT_HANDED_OVER);
     session_refuse(s, WHY_TAKEN_OVER, "NetStream.Publish.BadName",
@@ -688,9 +835,13 @@ static void on_state_deadline(struct session *s, uint64_t now_ms)
         session_close(s, WHY_IDLE_TIMEOUT, now_ms);
         break;
     case SESS_PLACE:
-        session_refuse(s, WHY_NO_NODE, failed_code(s), "no media node answered in time", now_ms);
+        session_refuse(s, WHY_NO_NODE, session_failed_code(s), "no media node answered in time",
+                       now_ms);
         break;
     case SESS_RELAY:
+        break;
+    case SESS_REHOME:
+        rehome_state_deadline(s, now_ms);
         break;
     case SESS_CLOSING:
         s->actions |= ACT_FREE;
@@ -701,6 +852,10 @@ static void on_state_deadline(struct session *s, uint64_t now_ms)
 static void on_phase_deadline(struct session *s, uint64_t now_ms)
 {
     const struct node_link *n = current_link(s);
+    if (s->state == SESS_REHOME) {
+        rehome_phase_deadline(s, now_ms);
+        return;
+    }
     switch (s->phase) {
     case PHASE_LOOKUP:
         break;
@@ -757,9 +912,53 @@ static void on_ping_due(struct session *s, uint64_t now_ms)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
 
+/* The node link in use: a ping every quarter of failover.stall. A node that has never answered one
+ * is judged by TCP alone. A player's link is given longer: the publisher's decides. */
+void session_watch_link(struct session *s, uint64_t now_ms)
+{
+    const struct node_link *n = current_link(s);
+    s->link_heard_ms = s->link_tick_ms = now_ms;
+    s->link_pings = n ? n->link.pings_answered : 0;
+    s->link_ping_ms = rehome_enabled(s) ? now_ms + s->env->failover->stall_ms / 4 : 0;
+}
+
+static void on_link_ping_due(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = current_link(s);
+    const uint64_t stall = s->env->failover->stall_ms;
+    const uint64_t patience = s->kind == SESSION_PUBLISH ? stall : stall + stall / 2 + 500;
+    s->link_ping_ms = now_ms + stall / 4;
+    if (s->state != SESS_RELAY || !n || n->state != NODE_LIVE)
+        return;
+    const bool answers = n->link.pings_answered > 0;
+    if (now_ms - s->link_tick_ms > stall / 2) /* it was us who heard nothing: give it time */
+        s->link_heard_ms = now_ms;
+    s->link_tick_ms = now_ms;
+    s->rehome.keep.held = now_ms - s->link_heard_ms > stall / 2;
+    if (answers && now_ms - s->link_heard_ms >= patience) {
+        rehome_link_lost(s, REHOME_SILENT, now_ms);
+        return;
+    }
+    if ((int32_t)(s->link_pings - n->link.pings_answered) > LINK_PINGS_MAX)
+        return; /* it answers none, or the queue does not move */
+    s->link_pings++;
+    if (rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
 static bool due(uint64_t at_ms, uint64_t now_ms)
 {
     return at_ms != 0 && now_ms >= at_ms;
+}
+
+static void on_stalled(struct session *s, uint64_t now_ms)
+{
+    if (s->kind == SESSION_PLAY)
+        session_close(s, WHY_STALLED, now_ms);
+    else if (rehome_enabled(s))
+        rehome_link_lost(s, REHOME_SILENT, now_ms);
+    else
+        session_close(s, WHY_NODE_STALLED, now_ms);
 }
 
 static void on_tick(struct session *s, uint64_t now_ms)
@@ -778,8 +977,14 @@ static void on_tick(struct session *s, uint64_t now_ms)
     }
     if (due(s->play_start_ms, now_ms))
         on_play_start_due(s, now_ms);
+    if (due(s->rehome.ends_due_ms, now_ms)) {
+        s->rehome.ends_due_ms = UINT64_MAX; /* being asked for the last time */
+        s->actions |= ACT_ENDS;
+    }
+    if (due(s->link_ping_ms, now_ms))
+        on_link_ping_due(s, now_ms);
     if (due(s->stall_deadline_ms, now_ms) && s->state == SESS_RELAY)
-        session_close(s, s->kind == SESSION_PLAY ? WHY_STALLED : WHY_NODE_STALLED, now_ms);
+        on_stalled(s, now_ms);
     if (ping_due(s) <= now_ms)
         on_ping_due(s, now_ms);
 }
@@ -787,7 +992,8 @@ static void on_tick(struct session *s, uint64_t now_ms)
 uint64_t session_deadline(const struct session *s)
 {
     const uint64_t all[] = {s->state_deadline_ms, s->phase_deadline_ms, s->play_start_ms,
-                            s->stall_deadline_ms, s->flush_deadline_ms};
+                            s->stall_deadline_ms, s->flush_deadline_ms, s->link_ping_ms,
+                            s->rehome.ends_due_ms};
     uint64_t first = ping_due(s);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         if (all[i] != 0 && all[i] < first)
@@ -853,6 +1059,8 @@ bool session_reads_client(const struct session *s)
         return s->pending.bytes < s->env->relay->buffer_bytes;
     case SESS_RELAY:
         return !s->client_paused && (s->current < 0 || !overfull(s, &s->links[s->current].link));
+    case SESS_REHOME: /* what it sends is kept, within failover.gop_bytes */
+        return true;
     }
     return true;
 }
@@ -923,6 +1131,21 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
         break;
     case SE_STREAM_MOVED:
         on_stream_moved(s, ev, now_ms);
+        break;
+    case SE_STREAM_SETTLED:
+        rehome_settled(s, now_ms);
+        break;
+    case SE_CLAIM_MOVED:
+        rehome_claim_moved(s, ev, now_ms);
+        break;
+    case SE_AUDIENCE:
+        rehome_audience(s, ev, now_ms);
+        break;
+    case SE_PUBLISHER:
+        on_publisher(s, ev, now_ms);
+        break;
+    case SE_MOVE:
+        rehome_planned(s, ev->cause, ev->node, now_ms);
         break;
     case SE_TAKEN_OVER:
         on_taken_over(s, now_ms);

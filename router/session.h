@@ -14,12 +14,15 @@
 #include "router/client_side.h"
 #include "router/node_link.h"
 #include "router/pending.h"
+#include "router/splice.h"
+#include "router/stream_keep.h"
 
 enum session_state {
     SESS_HANDSHAKE = 0, /* C0 C1 C2 expected (section 5.2) */
     SESS_COMMAND,       /* connect .. publish or play (section 7.2) */
     SESS_PLACE,         /* owner being found, node side connecting and replaying */
     SESS_RELAY,         /* messages flow */
+    SESS_REHOME,        /* node side lost or leaving, another one being attached */
     SESS_CLOSING,       /* flush, then close; no new reads */
 };
 enum { SESS_STATE_COUNT = SESS_CLOSING + 1 };
@@ -34,6 +37,19 @@ enum place_phase {
     PHASE_PAUSE,        /* before asking the same node again (ghost publisher) */
 };
 
+/* Inside SESS_REHOME */
+enum rehome_phase {
+    RH_NONE = 0,
+    RH_WAIT,     /* before asking again: for a node, or for the claim to change */
+    RH_LOOKUP,   /* the answer to ACT_PLACE is awaited */
+    RH_LINK,     /* dial .. the node's answer; for players: to the ping behind their play */
+    RH_CHECK,    /* the node closed on us again: does it answer a dial? */
+    RH_CLAIM,    /* publisher: the answer to ACT_MOVE */
+    RH_AUDIENCE, /* publisher: players are being attached */
+    RH_REPLAY,   /* publisher: what was kept, paced */
+    RH_OVERLAP,  /* both nodes carry the stream; players: to be cut over */
+};
+
 /* Why a node was given up before the client was told anything. */
 enum node_fail {
     FAIL_NONE = 0,
@@ -43,8 +59,9 @@ enum node_fail {
     FAIL_DIED,           /* closed, and does not answer a dial */
     FAIL_GHOST,          /* keeps saying BadName although no other claim is valid */
     FAIL_BAD,            /* not RTMP */
+    FAIL_REFUSED,        /* while re-homing: this node does not want it */
 };
-enum { NODE_FAIL_COUNT = FAIL_BAD + 1 };
+enum { NODE_FAIL_COUNT = FAIL_REFUSED + 1 };
 const char *node_fail_name(enum node_fail f);
 
 /* What all sessions of a worker share; changed by a reload between steps only. */
@@ -52,6 +69,7 @@ struct session_env {
     struct rtmp_pool *pool;
     const struct config_router *router;
     const struct config_relay *relay;
+    const struct config_failover *failover;
     struct rtmp_chunk_limits unrouted_limits; /* before publish or play */
     struct rtmp_chunk_limits client_limits;
     struct rtmp_chunk_limits node_limits;
@@ -70,7 +88,13 @@ enum session_event_kind {
     SE_NODE_FAILED,    /* link: could not connect */
     SE_NODE_BYTES,     /* link, bytes */
     SE_NODE_ENDED,     /* link: end of file or reset */
-    SE_STREAM_MOVED,   /* our stream is live on another node now */
+    SE_STREAM_MOVED, /* our stream is live on another node now: node, epoch, publication; follow: it
+                        is on its way there, attach at once; planned: the old node still has it */
+    SE_STREAM_SETTLED, /* it has arrived where it was on its way to */
+    SE_CLAIM_MOVED,    /* answer to ACT_MOVE: epoch; 0: the store is away */
+    SE_AUDIENCE,       /* answer to ACT_AUDIENCE: ready */
+    SE_PUBLISHER,      /* answer to ACT_ENDS: ready: the stream has its publisher still */
+    SE_MOVE,           /* cause, node ("": wherever): move with the new node ready first */
     SE_TAKEN_OVER,     /* another publisher has our claim */
     SE_FLUSHED,        /* something queued has left */
     SE_CLOSE,          /* why: from outside (shutdown, limits) */
@@ -90,17 +114,29 @@ struct session_event {
     const uint8_t *proxy;
     size_t proxy_len;
     bool reset; /* SE_NODE_ENDED */
+    bool follow, planned, ready;
+    uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */
+    enum rehome_cause cause;
 };
 
 /* In the order they are performed. */
 enum session_action {
     ACT_NODE_FAILED = 1 << 0, /* the last of excluded was given up because of last_fail: say so */
-    ACT_HANDED_OVER = 1 << 1, /* node link closed: tell the publisher that took over (ended) */
-    ACT_RELEASE = 1 << 2,     /* give up the claim and the session's record (ended) */
-    ACT_PLACE = 1 << 3,       /* find a node; answer by SE_PLACED or SE_UNPLACED */
-    ACT_STARTED = 1 << 4,     /* the node has answered: log it */
-    ACT_SHUTDOWN = 1 << 5,    /* all has left: send no more, but hear the client out */
-    ACT_FREE = 1 << 6,        /* close the sockets and free */
+    ACT_HANDED_OVER =
+        1 << 1,            /* our node link is closed: tell the publisher that took over (ended) */
+    ACT_RELEASE = 1 << 2,  /* give up the claim and the session's record (ended) */
+    ACT_REHOMING = 1 << 3, /* a move begins: log it */
+    ACT_PLACE = 1 << 4,    /* find a node; answer by SE_PLACED or SE_UNPLACED */
+    ACT_MOVE = 1 << 5,     /* the claim to rehome.node; answer by SE_CLAIM_MOVED or SE_TAKEN_OVER */
+    ACT_AUDIENCE = 1 << 6, /* have all workers followed? answer by SE_AUDIENCE */
+    ACT_ATTACHED = 1 << 7, /* this player has followed the claim of followed_epoch */
+    ACT_STARTED = 1 << 8,  /* the node has answered: log it */
+    ACT_ARRIVED = 1 << 9,  /* the claim: its next node is the owner */
+    ACT_RESUMED = 1 << 10, /* the player has media again, rehome.gap_ms after the last */
+    ACT_ENDS = 1 << 11,    /* has the stream a publisher? answer by SE_PUBLISHER */
+    ACT_SHUTDOWN =
+        1 << 12,        /* all has left: send no more, but hear the client out: it must read it */
+    ACT_FREE = 1 << 13, /* close the sockets and free */
 };
 
 /* The publication or play that ACT_HANDED_OVER and ACT_RELEASE speak of: the session may be on its
@@ -111,7 +147,42 @@ struct session_ended {
     bool keep_hint; /* it was live: hold its node for the publisher's return */
 };
 
-enum { SESSION_LINKS = 2, SESSION_EXCLUDED_MAX = 17 };
+enum { SESSION_LINKS = 2, SESSION_EXCLUDED_MAX = 17, SESSION_CONTROLS_MAX = 4 };
+
+/* What moving takes. */
+struct session_rehome {
+    enum rehome_phase phase;
+    enum rehome_cause cause;
+    bool planned;           /* the old link is still in use */
+    int link;               /* being set up, or -1 */
+    char node[NODE_ID_MAX]; /* it goes to */
+    char wish[NODE_ID_MAX]; /* the operator's choice */
+    uint64_t began_ms, lost_ms, grace_until_ms;
+    uint64_t again_ms; /* when the link to the same node was last made anew; 0: never */
+    bool claimed;      /* the claim was moved there */
+    bool waiting;      /* ACT_AUDIENCE is being answered */
+    bool suspect;      /* the same node ended it twice: is that a refusal? */
+    /* publisher */
+    struct stream_keep keep;
+    bool replaying, states_sent, caught_up;
+    uint64_t replay_at; /* number of the next message */
+    uint64_t replayed;
+    uint32_t pings_due; /* answers on the link when the last batch has been read there */
+    uint64_t batch_ms;
+    uint32_t moves; /* unplanned ones since */
+    uint64_t moves_since_ms;
+    uint64_t kept_dropped; /* messages given up during this move */
+    /* player */
+    struct splice splice;
+    struct splice_feed feeds[SESSION_LINKS];
+    struct rtmp_msg *controls[SESSION_CONTROLS_MAX];
+    uint64_t followed_epoch, publication;
+    uint64_t media_ms, gap_ms; /* last media; how long there was none */
+    bool resuming;
+    struct pending ends; /* statuses that say the stream has ended, while that is being found out */
+    uint64_t ends_due_ms;
+    uint32_t count; /* moves of the session, for its record */
+};
 
 struct session {
     const struct session_env *env;
@@ -123,7 +194,9 @@ struct session {
 
     struct client_side client;
     struct node_link links[SESSION_LINKS];
-    int current; /* the link in use, or -1; the other one, if not off, is being flushed */
+    char link_nodes[SESSION_LINKS][NODE_ID_MAX]; /* where they go */
+    int current; /* the link in use, or -1; the other one, if not off, is being flushed or is
+                    rehome.link */
 
     /* the publication or play */
     struct stream_key key;
@@ -143,6 +216,11 @@ struct session {
     struct pending pending; /* what the client sent before the node was ready */
     bool told_start;        /* the client has its Publish.Start or Play.Start */
     bool media_seen;        /* the player has had media from the present node */
+
+    struct session_rehome rehome;
+    uint64_t link_heard_ms, link_ping_ms; /* of the current link: last bytes; next ping */
+    uint64_t link_tick_ms;                /* when that was last looked at */
+    uint32_t link_pings;                  /* sent on it */
 
     /* flow */
     bool client_paused, node_paused;

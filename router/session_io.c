@@ -21,6 +21,7 @@ enum {
     READS_PER_WAKE = 4, /* one busy session does not starve the others */
     WRITE_BATCH_BYTES = 256 * 1024,
     FLUSHES_PER_RUN = 8,
+    REPLAY_RECEIVE_BYTES = 1024 * 1024,
 };
 
 /* ---- small things ---- */
@@ -166,7 +167,8 @@ static void log_closed(struct session_conn *c)
                                                       : "play"),
         log_app(s), log_text(K_STREAM, s->key.len ? worker_stream_text(w, &s->key, stream) : ""),
         log_text(K_NODE, s->node), log_text(K_CODE, s->refusal), log_u64(K_TRIES, s->tries),
-        log_u64(K_BYTES_IN, s->client.bytes_in), log_u64(K_BYTES_OUT, s->bytes_out),
+        log_u64(K_REHOMES, s->rehome.count), log_u64(K_BYTES_IN, s->client.bytes_in),
+        log_u64(K_BYTES_OUT, s->bytes_out),
         log_u64(K_SETUP_MS, s->started_ms ? s->started_ms - s->asked_ms : 0),
         log_u64(K_DURATION_MS, now - s->created_ms), log_text_n(K_FLASH_VER, flash.p, flash.len),
         log_text(K_DETAIL, detail));
@@ -200,6 +202,9 @@ static void finish(struct session_conn *c)
     w->process.bytes_in += c->s.client.bytes_in;
     w->process.bytes_out += c->s.bytes_out;
     w->process.closed[c->s.why]++;
+    if (c->s.kind == SESSION_PUBLISH && c->s.started_ms != 0 &&
+        (c->s.why == WHY_NO_NODE || c->s.why == WHY_MAX_MOVES))
+        w->process.rehome_failed++;
     c->next = w->dead;
     w->dead = c;
 }
@@ -315,7 +320,7 @@ static bool dial_failed(struct session_conn *c, int i)
 static bool dial(struct session_conn *c, int i)
 {
     struct node_socket *n = &c->nodes[i];
-    const struct node *node = node_table_get(c->w->nodes, c->s.node);
+    const struct node *node = node_table_get(c->w->nodes, c->s.link_nodes[i]);
     n->generation = c->s.links[i].generation;
     c->dialled_us = clock_mono_us();
     c->alive_us = 0;
@@ -328,6 +333,12 @@ static bool dial(struct session_conn *c, int i)
     if (n->fd < 0)
         return dial_failed(c, i);
     set_option(n->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (c->s.state == SESS_REHOME) {
+        /* a replay comes faster than the stream did, and nodes drop what does not get away */
+        set_option(n->fd, SOL_SOCKET, SO_RCVBUF, REPLAY_RECEIVE_BYTES);
+    }
+    if (c->w->env.failover->max_moves > 0) /* a node that is gone without a word */
+        set_option(n->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)c->w->env.failover->stall_ms);
     ev_io_init(&n->rd, node_ready, n->fd, EV_READ);
     ev_io_init(&n->wr, node_ready, n->fd, EV_WRITE);
     n->rd.data = n->wr.data = c;
@@ -350,7 +361,7 @@ static void on_connected(struct session_conn *c, int i)
         return;
     }
     set_option(n->fd, IPPROTO_TCP, TCP_QUICKACK, 1);
-    const struct node *node = node_table_get(c->w->nodes, c->s.node);
+    const struct node *node = node_table_get(c->w->nodes, c->s.link_nodes[i]);
     uint8_t proxy[PROXY_V1_MAX + 1 > 256 ? PROXY_V1_MAX + 1 : 256];
     size_t proxy_len = 0;
     if (node && node->conf.send_proxy != SEND_PROXY_OFF)
@@ -430,6 +441,27 @@ static void perform(struct session_conn *c, unsigned action)
         break;
     case ACT_STARTED:
         log_placed(c);
+        break;
+    case ACT_REHOMING:
+        place_rehoming(c);
+        break;
+    case ACT_MOVE:
+        place_move(c);
+        break;
+    case ACT_AUDIENCE:
+        place_audience(c);
+        break;
+    case ACT_ATTACHED:
+        place_attached(c);
+        break;
+    case ACT_ARRIVED:
+        place_arrived(c);
+        break;
+    case ACT_RESUMED:
+        place_resumed(c);
+        break;
+    case ACT_ENDS:
+        place_ends(c);
         break;
     case ACT_SHUTDOWN:
         shutdown(c->fd, SHUT_WR);

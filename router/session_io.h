@@ -34,8 +34,9 @@ struct session_conn {
     uint32_t place_waiting; /* store calls that have not called back: not to be freed yet */
     struct claim found;     /* the claim read */
     bool found_live, found_hint;
-    uint64_t told_epoch; /* of the last claim that this session has acted on */
-    bool recorded;       /* has a session record */
+    struct worker_id mover; /* player: who moves its stream */
+    uint64_t told_epoch;    /* of the last claim that this session has acted on */
+    bool recorded;          /* has a session record */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
     uint64_t refresh_bytes, refresh_ms;                 /* of the last refresh: bitrate */
     struct sockaddr_storage peer, local;

@@ -168,10 +168,10 @@ void splice_feed_reset(struct splice_feed *f, enum splice_mode mode, bool overla
     *f = (struct splice_feed){.mode = mode, .overlap = overlap};
 }
 
-void splice_feed_share(const struct splice *s, struct splice_feed *f)
+void splice_feed_share(struct splice_feed *f)
 {
-    splice_feed_reset(f, FEED_SHARED, false);
-    memcpy(f->had, s->passed, sizeof f->had);
+    f->mode = FEED_SHARED;
+    f->overlap = false;
 }
 
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f)

@@ -52,8 +52,8 @@ MUST_CHECK bool splice_passes(struct splice *s, struct splice_feed *f, struct rt
 struct rtmp_msg *splice_next_state(struct splice *s, struct splice_feed *f,
                                    const struct rtmp_msg *m);
 
-/* The old link of two: it has delivered what was passed. */
-void splice_feed_share(const struct splice *s, struct splice_feed *f);
+/* The old link of two. */
+void splice_feed_share(struct splice_feed *f);
 /* The new link has delivered, for audio and video as far as the player has had them, something
  * strictly older than the last passed: nothing is missing between the two (rehoming-notes 5). */
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f);

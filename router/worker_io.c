@@ -219,12 +219,14 @@ static void beat(struct worker *w)
     p->beat_ms = clock_wall_ms();
     p->sessions = w->conn_count;
     p->publishers = p->players = 0;
+    p->kept_bytes = 0;
     p->memory_bytes = w->blocks.live_bytes;
     p->loop_turn_max_us = w->turn_max_us;
     w->turn_max_us = 0;
     for (const struct session_conn *c = w->conns; c; c = c->next) {
-        if (c->s.state != SESS_RELAY)
+        if (c->s.state != SESS_RELAY && c->s.state != SESS_REHOME)
             continue;
+        p->kept_bytes += c->s.rehome.keep.bytes;
         if (c->s.kind == SESSION_PUBLISH)
             p->publishers++;
         else
@@ -323,6 +325,7 @@ static void apply_config(struct worker *w)
     w->log.stream_names = c->log.stream_names;
     w->env.router = &c->router;
     w->env.relay = &c->relay;
+    w->env.failover = &c->failover;
     w->env.vhost = c->placement.vhost;
     w->env.unrouted_bytes = l->unrouted_bytes;
     w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = l->unrouted_bytes,

@@ -35,6 +35,9 @@ enum log_event {
     EV_STREAM_RETRIED,  /* this node failed before the client was told: next one */
     EV_STREAM_TAKEN_OVER,
     EV_PLAYER_MOVED,    /* a waiting player attached to the node where its stream turned up */
+    EV_STREAM_MOVING,   /* a live stream leaves its node; reason: why */
+    EV_STREAM_MOVED,    /* and goes on at another one, ms later */
+    EV_PLAYER_REHOMED,  /* a player has media from there, ms after the last */
     EV_SESSION_CLOSED,  /* the one closing line of a session */
     EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session; at most one line a second and reason */
     EV_HEALTHD_STARTED,

@@ -29,6 +29,7 @@ static const char *const names[WHY_COUNT] = {
     [WHY_NODE_LOST] = "node_lost",
     [WHY_NODE_STALLED] = "node_stalled",
     [WHY_NODE_BAD] = "node_bad",
+    [WHY_MAX_MOVES] = "max_moves",
     [WHY_TAKEN_OVER] = "taken_over",
     [WHY_STALLED] = "stalled",
     [WHY_LIMIT_CONNECTIONS] = "limit_connections",

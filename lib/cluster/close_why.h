@@ -36,6 +36,7 @@ enum close_why {
     WHY_NODE_LOST,
     WHY_NODE_STALLED, /* took no media for relay.stall_timeout */
     WHY_NODE_BAD,     /* sent what is not RTMP */
+    WHY_MAX_MOVES,    /* lost more nodes than failover.max_moves within a minute */
     WHY_TAKEN_OVER,   /* its publisher came back on another connection */
     WHY_STALLED,      /* a player that did not read */
     /* limits */

@@ -118,7 +118,8 @@ static void settle(struct claim *c)
 {
     if (c->next[0])
         memcpy(c->node, c->next, sizeof c->node);
-    c->next[0] = '\0';
+    memset(c->next, 0, sizeof c->next);
+    c->planned = false;
 }
 
 /* A live claim whose worker is gone is a hint since its last heartbeat. */
@@ -331,31 +332,36 @@ static enum err own_claim(struct store *s, MDB_txn *txn, const struct stream_key
     return out->claim.state == CLAIM_LIVE && out->claim.epoch == epoch ? ERR_OK : ERR_CONFLICT;
 }
 
-static enum err move_claim(struct store *s, MDB_txn *txn, const struct stream_key *key,
-                           uint64_t epoch, const char *next, uint64_t now_ms, struct claim *c)
+static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim *want, uint64_t now_ms,
+                           struct claim *c)
 {
     struct standing_claim old;
     uint64_t fresh = 0;
-    enum err e = own_claim(s, txn, key, epoch, &old);
+    enum err e = own_claim(s, txn, &want->key, want->epoch, &old);
     if (e == ERR_OK)
         e = counter_take(s, txn, COUNTER_EPOCH, 1, &fresh);
     if (e != ERR_OK)
         return e;
     *c = old.claim;
     c->epoch = fresh;
-    memcpy(c->next, next, strlen(next) + 1);
+    c->planned = want->planned;
+    memcpy(c->next, want->next, sizeof c->next);
     e = exchange(s, txn, &old, c);
-    return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moving", key->text, next) : e;
+    return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moving", c->key.text, c->next) : e;
 }
 
 void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch,
-                      const char *next, uint64_t now_ms, store_claim_cb *cb, void *arg)
+                      const char *next, bool planned, uint64_t now_ms, store_claim_cb *cb,
+                      void *arg)
 {
     MDB_txn *txn;
-    struct claim c;
-    enum err e = next[0] && strlen(next) < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
-    if (e == ERR_OK)
-        e = write_end(txn, move_claim(s, txn, key, epoch, next, now_ms, &c));
+    struct claim want = {.key = *key, .epoch = epoch, .planned = planned}, c;
+    const size_t len = strlen(next);
+    enum err e = len > 0 && len < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
+    if (e == ERR_OK) {
+        memcpy(want.next, next, len);
+        e = write_end(txn, move_claim(s, txn, &want, now_ms, &c));
+    }
     cb(arg, e == ERR_FULL ? ERR_IO : e, e == ERR_OK ? &c : NULL);
 }
 

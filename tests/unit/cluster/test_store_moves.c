@@ -11,7 +11,7 @@ static struct answer move(struct fixture *f, const char *key, uint64_t epoch, co
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(key);
-    store_claim_move(f->store, &k, epoch, next, t0, keep_answer, &a);
+    store_claim_move(f->store, &k, epoch, next, true, t0, keep_answer, &a);
     return a;
 }
 

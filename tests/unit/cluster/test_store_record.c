@@ -34,6 +34,7 @@ static struct worker_id longest_worker(void)
 static size_t claim_bytes(uint8_t *buf)
 {
     struct claim c = {.key = longest_key(),
+                      .planned = true,
                       .state = CLAIM_HINT,
                       .worker = longest_worker(),
                       .session = 1,

@@ -172,7 +172,7 @@ static void test_two_links(void **state)
     struct bed b;
     start(&b);
     feed(&b, 0, "V0:h A0:h v0 a0 v40 a20 v80 a40");
-    splice_feed_share(&b.s, &b.feeds[0]);
+    splice_feed_share(&b.feeds[0]);
     splice_feed_reset(&b.feeds[1], FEED_SHARED, true);
     b.out[0] = '\0';
     feed(&b, 1, "V0:h A0:h v80"); /* not strictly older: something may be missing in front of it */

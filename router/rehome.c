@@ -1,0 +1,677 @@
+/* The part of a session's machine that attaches a live stream to another node (DESIGN 6.3). The
+ * order of a move: the publisher publishes on the new node; then the claim says so, and players
+ * attach there; a ping behind their play shows that the node has them; then what was kept is
+ * replayed, paced, and the live stream goes on behind it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "router/session_parts.h"
+
+enum {
+    AGAIN_MS = 200,        /* before a player asks for its node again, or a publisher for any */
+    AUDIENCE_EVERY_MS = 4, /* how often the audience is looked at */
+    BATCH_EVERY_MS = 2,    /* of the replay (rehoming-notes 12) */
+    BATCH_BYTES = 64 * 1024,
+    BATCH_MESSAGES = 100,
+    BATCH_ANSWER_MS = 50,     /* the node has answered the ping behind a batch by then, or never */
+    REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
+    MOVES_WINDOW_MS = 60000,
+    CONTROL_KINDS = SESSION_CONTROLS_MAX,
+};
+
+bool rehome_enabled(const struct session *s)
+{
+    return s->env->failover && s->env->failover->max_moves > 0;
+}
+
+static struct node_link *fresh_link(struct session *s)
+{
+    return s->rehome.link < 0 ? NULL : &s->links[s->rehome.link];
+}
+
+static void close_fresh(struct session *s)
+{
+    struct node_link *n = fresh_link(s);
+    if (n)
+        node_link_close(n);
+    s->rehome.link = -1;
+}
+
+static void close_current(struct session *s)
+{
+    if (s->current >= 0)
+        node_link_close(&s->links[s->current]);
+    s->current = -1;
+}
+
+static void enter_phase(struct session *s, enum rehome_phase phase, uint64_t deadline_ms)
+{
+    s->rehome.phase = phase;
+    s->phase_deadline_ms = deadline_ms;
+}
+
+void rehome_abandon(struct session *s)
+{
+    struct session_rehome *r = &s->rehome;
+    close_fresh(s);
+    for (int i = 0; i < SESSION_LINKS; i++)
+        splice_feed_reset(&r->feeds[i], FEED_LIVE, false);
+    pending_clear(&r->ends);
+    r->ends_due_ms = 0;
+    r->phase = RH_NONE;
+    r->planned = r->replaying = r->waiting = false;
+    r->keep.held = false;
+}
+
+void rehome_forget(struct session *s)
+{
+    struct session_rehome *r = &s->rehome;
+    const uint32_t count = r->count;
+    rehome_abandon(s);
+    stream_keep_clear(&r->keep);
+    for (int i = 0; i < SESSION_CONTROLS_MAX; i++)
+        rtmp_msg_unref(r->controls[i]);
+    *r = (struct session_rehome){.link = -1, .count = count};
+    s->link_ping_ms = 0;
+}
+
+/* ---- what is kept ---- */
+
+void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    if (!rehome_enabled(s))
+        return;
+    struct session_rehome *r = &s->rehome;
+    const struct keep_policy p = {.reach_ms = s->env->failover->reach_ms,
+                                  .max_bytes = s->env->failover->gop_bytes};
+    const uint64_t dropped = r->keep.dropped_messages;
+    if (stream_keep_push(&r->keep, m, &p, now_ms) != ERR_OK) {
+        stream_keep_clear(&r->keep); /* no memory: better nothing than a gap; it begins anew */
+        r->keep.headless = true;
+        r->replay_at = 0;
+    }
+    if (s->state == SESS_REHOME && r->keep.dropped_messages > dropped)
+        r->kept_dropped += r->keep.dropped_messages - dropped;
+}
+
+/* The last of each kind counts. */
+void rehome_remember(struct session *s, struct rtmp_msg *m)
+{
+    const uint8_t *payload;
+    struct rtmp_command cmd;
+    int kind = 0; /* user control: the buffer length */
+    if (m->type == RTMP_COMMAND_AMF0) {
+        if (rtmp_msg_flatten(m, &payload) != ERR_OK ||
+            rtmp_command_parse(payload, m->len, &cmd) != PARSE_OK)
+            return;
+        kind = cmd.kind == RTMP_CMD_PAUSE           ? 1
+               : cmd.kind == RTMP_CMD_RECEIVE_AUDIO ? 2
+               : cmd.kind == RTMP_CMD_RECEIVE_VIDEO ? 3
+                                                    : -1;
+    }
+    if (kind < 0)
+        return;
+    rtmp_msg_unref(s->rehome.controls[kind]);
+    s->rehome.controls[kind] = rtmp_msg_ref(m);
+}
+
+/* ---- links ---- */
+
+static uint64_t patience_ms(const struct session *s)
+{
+    const uint64_t dial = s->env->router->dial_timeout_ms;
+    return dial < s->env->failover->stall_ms ? dial : s->env->failover->stall_ms;
+}
+
+/* A link of its own beside the current one; an older one that is still being flushed gives way. */
+static void dial(struct session *s, const char *node, enum rehome_phase phase, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    close_fresh(s);
+    const int i = s->current == 0 ? 1 : 0;
+    node_link_close(&s->links[i]);
+    node_link_open(&s->links[i], s->env->pool, &s->env->node_limits,
+                   phase == RH_CHECK ? NULL : s->command);
+    snprintf(s->link_nodes[i], sizeof s->link_nodes[i], "%s", node);
+    snprintf(r->node, sizeof r->node, "%s", node);
+    r->link = i;
+    r->claimed = r->waiting = r->replaying = r->caught_up = r->states_sent = false;
+    splice_feed_reset(&r->feeds[i], r->planned ? FEED_SHARED : FEED_JOINING, r->planned);
+    enter_phase(s, phase, now_ms + patience_ms(s));
+}
+
+/* The new link is the current one. */
+static void take_over_link(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    close_current(s);
+    s->current = r->link;
+    r->link = -1;
+    memcpy(s->node, r->node, sizeof s->node);
+    s->links[s->current].state = NODE_LIVE;
+    s->node_started_ms = now_ms;
+    splice_feed_alone(&r->feeds[s->current]);
+    r->phase = RH_NONE;
+    r->planned = false;
+    r->keep.held = false;
+    s->excluded_count = 0;
+    s->last_fail = FAIL_NONE;
+    session_enter(s, SESS_RELAY, now_ms);
+    session_watch_link(s, now_ms);
+}
+
+static void look_up(struct session *s)
+{
+    enter_phase(s, RH_LOOKUP, 0);
+    s->actions |= ACT_PLACE;
+}
+
+static void exclude(struct session *s, const char *node)
+{
+    if (s->excluded_count < SESSION_EXCLUDED_MAX)
+        snprintf(s->excluded[s->excluded_count++], NODE_ID_MAX, "%s", node);
+}
+
+/* ---- a move begins ---- */
+
+static bool too_many_moves(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    if (r->moves == 0 || now_ms - r->moves_since_ms > MOVES_WINDOW_MS) {
+        r->moves = 0;
+        r->moves_since_ms = now_ms;
+    }
+    return r->moves++ >= s->env->failover->max_moves;
+}
+
+static void begin(struct session *s, enum rehome_cause cause, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->cause = cause;
+    r->keep.held = true;
+    r->replayed = r->kept_dropped = 0;
+    r->began_ms = now_ms;
+    s->excluded_count = 0;
+    s->refusal[0] = '\0';
+    session_enter(s, SESS_REHOME, now_ms);
+}
+
+static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    if (too_many_moves(s, now_ms)) {
+        session_refuse(s, WHY_MAX_MOVES, "NetStream.Publish.Failed",
+                       "the stream has lost too many media nodes", now_ms);
+        return;
+    }
+    begin(s, cause, now_ms);
+    s->actions |= ACT_REHOMING;
+    if (cause != REHOME_ENDED) { /* it may hang for ever */
+        exclude(s, s->node);
+        look_up(s);
+        return;
+    }
+    const bool again = r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
+    r->again_ms = now_ms;
+    dial(s, s->node, again ? RH_CHECK : RH_LINK, now_ms);
+}
+
+/* The publisher's worker judges the node, and the claim will tell; only without it we ask again. */
+static void player_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    begin(s, cause, now_ms);
+    r->suspect =
+        cause == REHOME_ENDED && r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
+    r->again_ms = 0;
+    enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+}
+
+void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    close_current(s);
+    if (s->state == SESS_REHOME) { /* the old one of two: the new one has to do */
+        r->planned = false;
+        if (r->link >= 0 && s->kind == SESSION_PLAY)
+            splice_feed_alone(&r->feeds[r->link]);
+        return;
+    }
+    if (s->kind == SESSION_PUBLISH)
+        publisher_lost(s, cause, now_ms);
+    else
+        player_lost(s, cause, now_ms);
+}
+
+void rehome_planned(struct session *s, enum rehome_cause cause, const char *node, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    if (!rehome_enabled(s) || s->state != SESS_RELAY || s->kind != SESSION_PUBLISH)
+        return;
+    begin(s, cause, now_ms);
+    s->actions |= ACT_REHOMING;
+    r->planned = true;
+    if (cause == REHOME_RELOAD) {
+        dial(s, s->node, RH_LINK, now_ms);
+        return;
+    }
+    exclude(s, s->node);
+    if (node[0])
+        dial(s, node, RH_LINK, now_ms);
+    else
+        look_up(s);
+}
+
+/* A planned move that comes to nothing: the stream stays where it is. */
+static void stay(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    close_fresh(s);
+    splice_feed_alone(&r->feeds[s->current]);
+    r->phase = RH_NONE;
+    r->planned = r->keep.held = false;
+    s->actions &= ~(unsigned)ACT_PLACE;
+    session_enter(s, SESS_RELAY, now_ms);
+    session_watch_link(s, now_ms);
+}
+
+/* ---- finding the node ---- */
+
+void rehome_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->rehome.phase != RH_LOOKUP)
+        return;
+    if (s->kind == SESSION_PLAY) {
+        s->rehome.publication = ev->publication;
+        s->rehome.again_ms = strcmp(ev->node, s->node) == 0 ? now_ms : 0;
+    }
+    dial(s, ev->node, RH_LINK, now_ms);
+}
+
+/* All that there are were tried, or none is up: again from the first. */
+void rehome_unplaced(struct session *s, uint64_t now_ms)
+{
+    if (s->rehome.phase != RH_LOOKUP)
+        return;
+    if (s->rehome.planned) {
+        stay(s, now_ms);
+        return;
+    }
+    s->excluded_count = 0;
+    enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+}
+
+/* ---- the link being set up ---- */
+
+static enum err send_controls(struct session *s)
+{
+    enum err e = ERR_OK;
+    for (int i = 0; i < SESSION_CONTROLS_MAX && e == ERR_OK; i++)
+        if (s->rehome.controls[i])
+            e = node_link_send(fresh_link(s), s->rehome.controls[i]);
+    return e;
+}
+
+void rehome_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct node_link *n = fresh_link(s);
+    enum err e = session_send_hello(s, ev, now_ms);
+    if (e == ERR_OK && s->kind == SESSION_PLAY && s->rehome.phase == RH_LINK)
+        e = send_controls(s);
+    /* its answer says that the node has our play (rehoming-notes 2) */
+    if (e == ERR_OK && s->kind == SESSION_PLAY && s->rehome.phase == RH_LINK)
+        e = rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0);
+    if (e != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void move_claim(struct session *s)
+{
+    struct session_rehome *r = &s->rehome;
+    fresh_link(s)->state = NODE_LIVE;
+    enter_phase(s, RH_CLAIM, 0);
+    s->actions |= ACT_MOVE;
+    r->claimed = true;
+}
+
+/* The player's new link is where the replay will reach it. */
+static void attached(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    fresh_link(s)->state = NODE_LIVE;
+    if (s->current >= 0) {
+        enter_phase(s, RH_OVERLAP, 0);
+    } else {
+        r->resuming = r->media_ms != 0;
+        r->count++;
+        take_over_link(s, now_ms);
+    }
+    s->actions |= ACT_ATTACHED;
+}
+
+void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    struct node_link *n = fresh_link(s);
+    switch (ev->kind) {
+    case NODE_EV_ALIVE:
+        if (r->phase == RH_CHECK) { /* it closed on us twice and is well: it meant us */
+            close_fresh(s);
+            session_refused_by_node(s, now_ms);
+        } else {
+            s->phase_deadline_ms = now_ms + s->env->failover->stall_ms;
+        }
+        break;
+    case NODE_EV_STARTED:
+        n->state = NODE_LIVE;
+        if (s->kind == SESSION_PUBLISH && r->phase == RH_LINK)
+            move_claim(s);
+        break;
+    case NODE_EV_REFUSED:
+        rehome_node_failed(s, FAIL_REFUSED, now_ms);
+        break;
+    case NODE_EV_MEDIA:
+        if (s->kind != SESSION_PLAY)
+            break;
+        if (r->phase == RH_LINK)
+            attached(s, now_ms); /* r->link is the current one then, or both are used */
+        rehome_player_media(s, r->link >= 0 ? r->link : s->current, ev->msg, now_ms);
+        break;
+    case NODE_EV_STATUS:
+    case NODE_EV_USER:
+        break; /* of a node that comes or goes: not the player's business */
+    }
+}
+
+void rehome_node_heard(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = fresh_link(s);
+    if (s->kind == SESSION_PLAY && n && s->rehome.phase == RH_LINK && n->link.pings_answered > 0)
+        attached(s, now_ms);
+}
+
+void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    const bool known_stream = s->kind == SESSION_PUBLISH || r->publication != 0;
+    close_fresh(s);
+    r->suspect = false;
+    s->last_fail = fail;
+    if (fail == FAIL_REFUSED && !known_stream) {
+        session_refused_by_node(s, now_ms);
+        return;
+    }
+    if (r->planned && r->cause == REHOME_RELOAD && s->kind == SESSION_PUBLISH) {
+        r->phase = RH_NONE; /* an old process still takes connections: close, try again */
+        enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+        return;
+    }
+    exclude(s, r->node);
+    s->actions |= ACT_NODE_FAILED;
+    if (s->kind == SESSION_PLAY) {
+        if (r->publication != 0)
+            s->excluded_count = 0; /* the claim says where it is */
+        enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+        return;
+    }
+    look_up(s);
+}
+
+/* ---- the claim, the audience ---- */
+
+void rehome_claim_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    if (s->state != SESS_REHOME || r->phase != RH_CLAIM)
+        return;
+    if (ev->epoch != 0)
+        s->claim_epoch = ev->epoch;
+    r->grace_until_ms = now_ms + s->env->failover->grace_ms;
+    enter_phase(s, RH_AUDIENCE, now_ms);
+}
+
+static void ask_audience(struct session *s)
+{
+    if (!s->rehome.waiting)
+        s->actions |= ACT_AUDIENCE;
+    s->rehome.waiting = true;
+}
+
+/* ---- the replay ---- */
+
+static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
+{
+    return r->keep.count ? stream_keep_at(&r->keep, r->keep.first)->msg->timestamp : otherwise;
+}
+
+static enum err send_states(struct session *s)
+{
+    struct session_rehome *r = &s->rehome;
+    struct node_link *n = fresh_link(s);
+    enum err e = ERR_OK;
+    for (uint32_t i = 0; i < r->keep.state_count && e == ERR_OK; i++)
+        e = rtmp_link_send(&n->link, r->keep.states[i], n->msid,
+                           kept_time(r, r->keep.states[i]->timestamp));
+    r->states_sent = true;
+    return e;
+}
+
+/* True: nothing is left. */
+static bool replay_some(struct session *s, uint32_t max_bytes, uint32_t max_messages,
+                        uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    uint32_t bytes = 0, messages = 0;
+    enum err e = r->states_sent ? ERR_OK : send_states(s);
+    if (r->replay_at < r->keep.first)
+        r->replay_at = r->keep.first; /* the budget has taken some */
+    while (e == ERR_OK && r->replay_at < stream_keep_end(&r->keep) && bytes < max_bytes &&
+           messages < max_messages) {
+        struct rtmp_msg *m = stream_keep_at(&r->keep, r->replay_at)->msg;
+        e = node_link_send(fresh_link(s), m);
+        bytes += m->len;
+        messages++;
+        r->replay_at++;
+    }
+    r->replayed += messages;
+    if (e != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    return e == ERR_OK && r->replay_at == stream_keep_end(&r->keep);
+}
+
+static void publisher_done(struct session *s, uint64_t now_ms)
+{
+    s->rehome.count++;
+    s->rehome.gap_ms = now_ms - s->rehome.began_ms;
+    take_over_link(s, now_ms);
+    s->actions |= ACT_ARRIVED;
+}
+
+static void replayed_all(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->caught_up = true;
+    r->replaying = false;
+    if (s->current < 0) {
+        publisher_done(s, now_ms);
+        return;
+    }
+    r->grace_until_ms = now_ms + s->env->failover->grace_ms;
+    enter_phase(s, RH_OVERLAP, now_ms);
+}
+
+static void replay_batch(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    struct node_link *n = fresh_link(s);
+    const bool read = (int32_t)(n->link.pings_answered - r->pings_due) >= 0 ||
+                      now_ms - r->batch_ms > BATCH_ANSWER_MS;
+    enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
+    if (!rtmp_chunk_writer_empty(&n->link.out) || !read)
+        return;
+    const bool done = replay_some(s, BATCH_BYTES, BATCH_MESSAGES, now_ms);
+    if (s->state != SESS_REHOME)
+        return;
+    if (done) {
+        replayed_all(s, now_ms);
+        return;
+    }
+    r->batch_ms = now_ms;
+    r->pings_due = n->link.pings_answered + 1;
+    if (rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static void start_replay(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->replaying = true;
+    r->replay_at = r->keep.first;
+    r->pings_due = fresh_link(s)->link.pings_answered;
+    replay_batch(s, now_ms);
+}
+
+void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->waiting = false;
+    if (s->state != SESS_REHOME || (r->phase != RH_AUDIENCE && r->phase != RH_OVERLAP) ||
+        !fresh_link(s))
+        return;
+    const bool go_on = ev->ready || now_ms >= r->grace_until_ms;
+    if (!go_on)
+        s->phase_deadline_ms = now_ms + AUDIENCE_EVERY_MS;
+    else if (r->phase == RH_AUDIENCE)
+        start_replay(s, now_ms);
+    else
+        publisher_done(s, now_ms);
+}
+
+void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    (void)m; /* it is kept already, and the next of the replay */
+    if (s->state == SESS_REHOME && r->caught_up && fresh_link(s))
+        (void)replay_some(s, UINT32_MAX, UINT32_MAX, now_ms);
+}
+
+/* ---- players ---- */
+
+static void note_resumed(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->resuming = false;
+    r->gap_ms = now_ms - r->media_ms;
+    s->actions |= ACT_RESUMED;
+}
+
+static void cut_over(struct session *s, uint64_t now_ms)
+{
+    take_over_link(s, now_ms);
+    s->rehome.count++;
+    s->rehome.gap_ms = 0;
+    s->actions |= ACT_ATTACHED | ACT_RESUMED;
+}
+
+void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    struct splice_feed *f = &r->feeds[link];
+    if (splice_passes(&r->splice, f, m)) {
+        struct rtmp_msg *state;
+        while ((state = splice_next_state(&r->splice, f, m))) {
+            session_to_client(s, state, CLIENT_MSID, m->timestamp, now_ms);
+            rtmp_msg_unref(state);
+        }
+        if (r->resuming)
+            note_resumed(s, now_ms);
+        r->media_ms = now_ms;
+        session_to_client(s, m, CLIENT_MSID, m->timestamp, now_ms);
+    }
+    if (s->state == SESS_REHOME && r->phase == RH_OVERLAP && link == r->link &&
+        splice_caught_up(&r->splice, f))
+        cut_over(s, now_ms);
+}
+
+void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    close_fresh(s);
+    if (!ev->planned)
+        close_current(s);
+    if (s->state != SESS_REHOME)
+        begin(s, r->cause, now_ms);
+    s->actions &= ~(unsigned)ACT_PLACE;
+    r->followed_epoch = ev->epoch;
+    r->planned = s->current >= 0;
+    if (r->planned)
+        splice_feed_share(&r->feeds[s->current]);
+    r->suspect = false;
+    s->state_deadline_ms = now_ms + s->env->failover->give_up_ms;
+    pending_clear(&r->ends);
+    r->ends_due_ms = 0;
+    dial(s, ev->node, RH_LINK, now_ms);
+}
+
+/* The publisher has left the old node: nothing more will come from there. */
+void rehome_settled(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    if (s->kind != SESSION_PLAY || s->state != SESS_REHOME || s->current < 0)
+        return;
+    if (r->phase == RH_OVERLAP) {
+        cut_over(s, now_ms);
+        return;
+    }
+    close_current(s);
+    r->planned = false;
+    if (r->link >= 0)
+        splice_feed_alone(&r->feeds[r->link]);
+}
+
+/* ---- time ---- */
+
+void rehome_phase_deadline(struct session *s, uint64_t now_ms)
+{
+    switch (s->rehome.phase) {
+    case RH_NONE:
+    case RH_LOOKUP:
+    case RH_CLAIM:
+        break;
+    case RH_WAIT:
+        if (s->kind == SESSION_PUBLISH && s->rehome.planned && s->rehome.cause == REHOME_RELOAD)
+            dial(s, s->node, RH_LINK, now_ms);
+        else if (s->rehome.suspect)
+            dial(s, s->node, RH_CHECK, now_ms);
+        else
+            look_up(s);
+        break;
+    case RH_LINK:
+    case RH_CHECK: {
+        const struct node_link *n = fresh_link(s);
+        rehome_node_failed(
+            s, n && n->state == NODE_COMMAND ? FAIL_ANSWER_TIMEOUT : FAIL_DIAL_TIMEOUT, now_ms);
+        break;
+    }
+    case RH_AUDIENCE:
+        ask_audience(s);
+        break;
+    case RH_OVERLAP:
+        if (s->kind == SESSION_PUBLISH)
+            ask_audience(s);
+        break;
+    case RH_REPLAY:
+        replay_batch(s, now_ms);
+        break;
+    }
+}
+
+void rehome_state_deadline(struct session *s, uint64_t now_ms)
+{
+    if (s->current >= 0) {
+        stay(s, now_ms);
+        return;
+    }
+    session_refuse(s, WHY_NO_NODE, session_failed_code(s), "no media node can take the stream now",
+                   now_ms);
+}

@@ -1,0 +1,61 @@
+/* router/session_parts.h - what session.c and rehome.c, the two files of the session's machine,
+ * have of each other. Nobody else includes it. */
+#ifndef WEIR_ROUTER_SESSION_PARTS_H
+#define WEIR_ROUTER_SESSION_PARTS_H
+
+#include "router/session.h"
+
+/* ---- session.c ---- */
+
+void session_enter(struct session *s, enum session_state next, uint64_t now_ms);
+void session_close(struct session *s, enum close_why why, uint64_t now_ms);
+/* Tells the client in the protocol's own words, then closes. */
+void session_refuse(struct session *s, enum close_why why, const char *code, const char *text,
+                    uint64_t now_ms);
+void session_refused_by_node(struct session *s, uint64_t now_ms);
+const char *session_failed_code(const struct session *s);
+void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
+                       uint64_t now_ms);
+/* Everything up to publish or play, for a link that is connected. */
+MUST_CHECK enum err session_send_hello(struct session *s, const struct session_event *ev,
+                                       uint64_t now_ms);
+/* Another link is the current one. */
+void session_watch_link(struct session *s, uint64_t now_ms);
+
+/* ---- rehome.c ---- */
+
+/* False: streams are not moved. */
+bool rehome_enabled(const struct session *s);
+/* The publisher's media, before anything else is done with it. */
+void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
+/* A player's message that nodes have to hear again: pause, buffer length. */
+void rehome_remember(struct session *s, struct rtmp_msg *m);
+/* The link in use is lost while relaying, or on its way out. */
+void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms);
+/* Moves with the new node ready first. */
+void rehome_planned(struct session *s, enum rehome_cause cause, const char *node, uint64_t now_ms);
+/* Media of a player, from whichever link. */
+void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms);
+/* While the session is SESS_REHOME: more of the publisher's media is kept. */
+void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
+/* Everything that happens to the link being set up. */
+void rehome_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t now_ms);
+void rehome_node_heard(struct session *s, uint64_t now_ms);
+void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms);
+/* Answers. */
+void rehome_placed(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void rehome_unplaced(struct session *s, uint64_t now_ms);
+void rehome_claim_moved(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* The player's stream moves, or has arrived. */
+void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void rehome_settled(struct session *s, uint64_t now_ms);
+void rehome_phase_deadline(struct session *s, uint64_t now_ms);
+void rehome_state_deadline(struct session *s, uint64_t now_ms);
+/* Ends whatever of it is going on, links included but for the current one. */
+void rehome_abandon(struct session *s);
+/* Another publication or play begins on the connection. */
+void rehome_forget(struct session *s);
+
+#endif

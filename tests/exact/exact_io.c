@@ -1,0 +1,534 @@
+/* A publisher of numbered, checksummed messages and players that look at each one that arrives:
+ * many streams and players in one process, for the drills of tests/system/test_rehoming.py.
+ *   exact PORT STREAMS PLAYERS SECONDS [key=value ...]
+ * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, name=PREFIX, time=FIRST (1000), drain=MS
+ * (3000), stagger=MS between players (20), twice=1: two messages at each time.
+ * Begins with "ready" when every player has media; SIGTERM ends it early. The last line is JSON:
+ * what was lost, repeated, corrupt, back in time, shifted in time, how many connections ended. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ev.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock_io.h"
+#include "base/limits.h"
+#include "router/node_link.h"
+
+enum {
+    FRAME_MS = 40,
+    AUDIO_MS = 23,
+    HEAD_BYTES = 5, /* of a frame: FLV header and composition time */
+    FRAME_MAX = 256 * 1024,
+    GAPS_MAX = 65536,
+    GAP_SEEN_MS = 50, /* shorter ones are how frames come */
+};
+
+enum { AUDIO = 0, VIDEO, KINDS };
+
+struct sent { /* of one stream and kind: the time of each message */
+    uint32_t *times;
+    uint32_t count, cap;
+};
+
+struct peer;
+struct stream {
+    char name[64];
+    struct sent sent[KINDS];
+    uint64_t next_ms[KINDS];
+    uint32_t time_at_start;
+    uint64_t started_ms;
+    uint32_t groups;
+};
+
+struct peer {
+    struct node_link link;
+    struct stream *stream;
+    bool player, live, ended;
+    int fd;
+    ev_io rd, wr;
+    struct block *in;
+    bool any[KINDS];
+    uint32_t next[KINDS], last_time[KINDS];
+    uint64_t media_ms;
+};
+
+static struct {
+    struct ev_loop *loop;
+    struct block_pool blocks;
+    struct rtmp_pool pool;
+    struct rtmp_chunk_limits limits;
+    uint8_t noise[RTMP_HANDSHAKE_BYTES];
+    int port;
+    uint32_t streams, players, peers;
+    uint32_t gop_ms, frame_bytes, first_time, drain_ms, stagger_ms, twice;
+    bool kinds[KINDS];
+    char prefix[32];
+    struct stream *stream;
+    struct peer *peer;
+    uint64_t end_ms;
+    bool stopped, ready;
+    uint64_t lost, repeated, corrupt, back, shifted, disconnects, refused, received, ends;
+    uint32_t gaps[GAPS_MAX];
+    uint32_t gap_count, worst_gap;
+} t;
+
+static void die(const char *what)
+{
+    fprintf(stderr, "exact: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+/* ---- what is sent, and looked at ---- */
+
+static uint32_t checksum(const uint8_t *p, size_t n)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * 16777619u;
+    return h;
+}
+
+static void put_u32(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+static uint32_t get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* head, stream, number, filler, checksum of all in front of it */
+static size_t make_frame(uint8_t *buf, int kind, bool key, uint32_t stream, uint32_t number)
+{
+    const size_t len = kind == VIDEO ? t.frame_bytes * (key ? 3 : 1) : 180;
+    memset(buf, (int)(number & 0x7f), len);
+    const uint8_t head[HEAD_BYTES] = {kind == AUDIO ? 0xaf : key ? 0x17 : 0x27, 1};
+    memcpy(buf, head, HEAD_BYTES);
+    put_u32(buf + HEAD_BYTES, stream);
+    put_u32(buf + HEAD_BYTES + 4, number);
+    put_u32(buf + len - 4, checksum(buf, len - 4));
+    return len;
+}
+
+static void send_bytes(struct peer *p, uint8_t type, uint32_t time, const void *buf, size_t len)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&t.pool, type, 1, time, buf, len);
+    if (!m || node_link_send(&p->link, m) != ERR_OK)
+        die("send");
+    rtmp_msg_unref(m);
+}
+
+static void send_one(struct peer *p, int kind, uint32_t time)
+{
+    static uint8_t buf[FRAME_MAX];
+    struct stream *st = p->stream;
+    struct sent *s = &st->sent[kind];
+    const bool key = kind == VIDEO && time - st->time_at_start >= st->groups * t.gop_ms;
+    st->groups += key;
+    if (s->count == s->cap) {
+        s->cap = s->cap ? 2 * s->cap : 1024;
+        s->times = realloc(s->times, s->cap * sizeof *s->times);
+        if (!s->times)
+            die("memory");
+    }
+    s->times[s->count] = time;
+    const size_t len = make_frame(buf, kind, key, (uint32_t)(st - t.stream), s->count++);
+    send_bytes(p, kind == VIDEO ? RTMP_VIDEO : RTMP_AUDIO, time, buf, len);
+}
+
+static void send_due(struct peer *p, uint64_t now_ms)
+{
+    struct stream *st = p->stream;
+    static const uint32_t every[KINDS] = {[AUDIO] = AUDIO_MS, [VIDEO] = FRAME_MS};
+    for (int kind = 0; kind < KINDS; kind++) {
+        while (t.kinds[kind] && st->next_ms[kind] <= now_ms) {
+            const uint32_t time =
+                st->time_at_start + (uint32_t)(st->next_ms[kind] - st->started_ms);
+            for (uint32_t i = 0; i <= t.twice; i++)
+                send_one(p, kind, time);
+            st->next_ms[kind] += every[kind];
+        }
+    }
+}
+
+static void start_stream(struct peer *p)
+{
+    static const uint8_t meta[] =
+        "\x02\x00\x0d@setDataFrame\x02\x00\x0aonMetaData\x08\x00\x00\x00\x01"
+        "\x00\x05width\x00\x40\x74\x00\x00\x00\x00\x00\x00\x00\x00\x09";
+    struct stream *st = p->stream;
+    st->started_ms = st->next_ms[AUDIO] = st->next_ms[VIDEO] = clock_mono_ms();
+    st->time_at_start = t.first_time;
+    send_bytes(p, RTMP_DATA_AMF0, st->time_at_start, meta, sizeof meta - 1);
+    if (t.kinds[VIDEO])
+        send_bytes(p, RTMP_VIDEO, st->time_at_start,
+                   "\x17\x00\x00\x00\x00\x01\x42\xc0\x1e\xff\xe0\x00", 12);
+    if (t.kinds[AUDIO])
+        send_bytes(p, RTMP_AUDIO, st->time_at_start, "\xaf\x00\x12\x10", 4);
+}
+
+static void note_gap(struct peer *p, uint64_t now_ms)
+{
+    const uint64_t gap = p->media_ms ? now_ms - p->media_ms : 0;
+    p->media_ms = now_ms;
+    if (t.stopped || gap < GAP_SEEN_MS)
+        return;
+    if (gap > t.worst_gap)
+        t.worst_gap = (uint32_t)gap;
+    if (t.gap_count < GAPS_MAX)
+        t.gaps[t.gap_count++] = (uint32_t)gap;
+}
+
+static void look_at(struct peer *p, struct rtmp_msg *m, uint64_t now_ms)
+{
+    static uint8_t buf[FRAME_MAX];
+    const int kind = m->type == RTMP_VIDEO ? VIDEO : AUDIO;
+    if (m->type != RTMP_VIDEO && m->type != RTMP_AUDIO)
+        return;
+    const size_t len = rtmp_msg_peek(m, buf, sizeof buf);
+    if (len >= 2 && buf[1] == 0)
+        return; /* a sequence header */
+    const uint32_t number = len > 16 ? get_u32(buf + HEAD_BYTES + 4) : 0;
+    const struct sent *s = &p->stream->sent[kind];
+    t.received++;
+    note_gap(p, now_ms);
+    if (len <= 16 || get_u32(buf + len - 4) != checksum(buf, len - 4) ||
+        get_u32(buf + HEAD_BYTES) != (uint32_t)(p->stream - t.stream) || number >= s->count) {
+        t.corrupt++;
+        return;
+    }
+    if (p->any[kind] && number != p->next[kind]) {
+        const bool again = number < p->next[kind];
+        fprintf(stderr, "exact: %s player %ld kind %d: %u, expected %u\n", p->stream->name,
+                (long)(p - t.peer), kind, number, p->next[kind]);
+        if (again)
+            t.repeated++;
+        else
+            t.lost += number - p->next[kind];
+    }
+    t.shifted += s->times[number] != m->timestamp;
+    t.back += p->any[kind] && (int32_t)(m->timestamp - p->last_time[kind]) < 0;
+    p->any[kind] = true;
+    p->last_time[kind] = m->timestamp;
+    if (number >= p->next[kind])
+        p->next[kind] = number + 1;
+}
+
+/* ---- sockets ---- */
+
+static void end_peer(struct peer *p)
+{
+    if (p->ended)
+        return;
+    p->ended = true;
+    if (!t.stopped || t.drain_ms) {
+        t.disconnects++;
+        fprintf(stderr, "exact: %s %s %ld disconnected\n", p->stream->name,
+                p->player ? "player" : "publisher", (long)(p - t.peer));
+    }
+    ev_io_stop(t.loop, &p->rd);
+    ev_io_stop(t.loop, &p->wr);
+    close(p->fd);
+}
+
+static void flush(struct peer *p)
+{
+    struct iovec iov[64];
+    size_t n;
+    while (!p->ended && (n = rtmp_chunk_writer_iov(&p->link.link.out, iov, 64, 1 << 18)) > 0) {
+        const struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
+        const ssize_t done = sendmsg(p->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (done < 0 && errno == EAGAIN) {
+            ev_io_start(t.loop, &p->wr);
+            return;
+        }
+        if (done < 0) {
+            end_peer(p);
+            return;
+        }
+        rtmp_chunk_writer_advance(&p->link.link.out, (size_t)done);
+    }
+    ev_io_stop(t.loop, &p->wr);
+}
+
+static void on_event(struct peer *p, struct node_event *ev, uint64_t now_ms)
+{
+    if (ev->kind == NODE_EV_STARTED) {
+        p->link.state = NODE_LIVE;
+        if (!p->player && !p->live)
+            start_stream(p);
+        p->live = true;
+    } else if (ev->kind == NODE_EV_REFUSED) {
+        t.refused++;
+    } else if (ev->kind == NODE_EV_MEDIA && p->player) {
+        look_at(p, ev->msg, now_ms);
+    } else if (ev->kind == NODE_EV_USER && p->player) {
+        uint8_t user[2];
+        if (rtmp_msg_peek(ev->msg, user, 2) == 2 && user[1] == RTMP_STREAM_EOF && !t.stopped)
+            t.ends++;
+    }
+    rtmp_msg_unref(ev->msg);
+}
+
+static bool read_once(struct peer *p)
+{
+    if (p->in && p->in->cap - p->in->used < 4096) {
+        block_unref(p->in);
+        p->in = NULL;
+    }
+    if (!p->in && !(p->in = block_create(&t.blocks, BLOCK_BYTES)))
+        die("memory");
+    if (p->in->refs == 1)
+        p->in->used = 0;
+    const ssize_t n = read(p->fd, p->in->data + p->in->used, p->in->cap - p->in->used);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n <= 0) {
+        end_peer(p);
+        return false;
+    }
+    struct slice in = {.block = p->in, .off = p->in->used, .len = (uint32_t)n};
+    p->in->used += (uint32_t)n;
+    struct node_event ev;
+    enum parse_result r;
+    while ((r = node_link_next(&p->link, &in, &ev)) == PARSE_OK)
+        on_event(p, &ev, clock_mono_ms());
+    if (r == PARSE_BAD) {
+        t.corrupt++;
+        end_peer(p);
+    }
+    return !p->ended;
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    struct peer *p = w->data;
+    while (read_once(p))
+        ;
+    flush(p);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)loop;
+    (void)events;
+    flush(w->data);
+}
+
+static struct rtmp_msg *command_of(const struct peer *p)
+{
+    uint8_t buf[512];
+    struct wr w = wr_over(buf, sizeof buf);
+    if (p->player)
+        rtmp_write_play(&w, 4, p->stream->name, -1000);
+    else
+        rtmp_write_publish(&w, 4, p->stream->name, "live");
+    return rtmp_msg_from_bytes(&t.pool, RTMP_COMMAND_AMF0, 1, 0, buf, w.len);
+}
+
+static void open_peer(struct peer *p, struct stream *st, bool player)
+{
+    const struct sockaddr_in addr = {.sin_family = AF_INET,
+                                     .sin_port = htons((uint16_t)t.port),
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int one = 1;
+    uint8_t connect_buf[512];
+    struct wr w = wr_over(connect_buf, sizeof connect_buf);
+    *p = (struct peer){.stream = st, .player = player};
+    p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (p->fd < 0 || connect(p->fd, (const struct sockaddr *)&addr, sizeof addr) < 0)
+        die("connect");
+    if (fcntl(p->fd, F_SETFL, O_NONBLOCK) < 0)
+        die("socket");
+    setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    rtmp_write_connect(&w, 1, "live", "rtmp://127.0.0.1/live", "exact");
+    struct rtmp_msg *command = command_of(p);
+    node_link_open(&p->link, &t.pool, &t.limits, command);
+    rtmp_msg_unref(command);
+    const struct node_hello hello = {
+        .noise = t.noise, .connect = connect_buf, .connect_len = w.len};
+    if (node_link_connected(&p->link, &hello) != ERR_OK)
+        die("hello");
+    ev_io_init(&p->rd, on_readable, p->fd, EV_READ);
+    ev_io_init(&p->wr, on_writable, p->fd, EV_WRITE);
+    p->rd.data = p->wr.data = p;
+    ev_io_start(t.loop, &p->rd);
+    flush(p);
+}
+
+/* ---- time ---- */
+
+static void check_ready(void)
+{
+    for (uint32_t i = 0; i < t.peers; i++) {
+        const struct peer *p = &t.peer[i];
+        if (p->player && ((t.kinds[VIDEO] && !p->any[VIDEO]) || (t.kinds[AUDIO] && !p->any[AUDIO])))
+            return;
+    }
+    if (t.peers < t.streams * (t.players + 1))
+        return;
+    t.ready = true;
+    puts("ready");
+    fflush(stdout);
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)timer;
+    (void)events;
+    const uint64_t now = clock_mono_ms();
+    static uint64_t next_player_ms;
+    if (!t.stopped && now >= t.end_ms) {
+        t.stopped = true;
+        t.end_ms = now;
+    }
+    for (uint32_t i = 0; i < t.peers && !t.stopped; i++) {
+        struct peer *p = &t.peer[i];
+        if (p->player || !p->live || p->ended)
+            continue;
+        send_due(p, now);
+        flush(p);
+    }
+    if (t.stopped && now >= t.end_ms + t.drain_ms)
+        ev_break(loop, EVBREAK_ALL);
+    if (t.peers < t.streams * (t.players + 1) && now >= next_player_ms && !t.stopped) {
+        const uint32_t i = t.peers++ - t.streams;
+        next_player_ms = now + t.stagger_ms;
+        open_peer(&t.peer[i + t.streams], &t.stream[i % t.streams], true);
+    }
+    if (!t.ready)
+        check_ready();
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *w, int events)
+{
+    (void)loop;
+    (void)w;
+    (void)events;
+    t.end_ms = 0;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void report(void)
+{
+    uint64_t sent = 0, silent = 0;
+    for (uint32_t i = 0; i < t.peers; i++) {
+        const struct peer *p = &t.peer[i];
+        for (int kind = 0; kind < KINDS; kind++) {
+            const uint32_t count = p->stream->sent[kind].count;
+            if (!p->player)
+                sent += count;
+            else if (!p->any[kind])
+                silent += t.kinds[kind];
+            else if (p->next[kind] < count) {
+                fprintf(stderr, "exact: %s player %u kind %d: ends at %u of %u\n", p->stream->name,
+                        i, kind, p->next[kind], count);
+                t.lost += count - p->next[kind];
+            }
+        }
+    }
+    qsort(t.gaps, t.gap_count, sizeof t.gaps[0], by_size);
+    printf("{\"sent\": %llu, \"received\": %llu, \"lost\": %llu, \"repeated\": %llu, \"corrupt\": "
+           "%llu, \"back\": %llu, \"shifted\": %llu, \"disconnects\": %llu, \"refused\": %llu, "
+           "\"ends\": %llu, \"silent\": %llu, \"gaps\": %u, \"gap_median\": %u, \"gap_worst\": "
+           "%u}\n",
+           (unsigned long long)sent, (unsigned long long)t.received, (unsigned long long)t.lost,
+           (unsigned long long)t.repeated, (unsigned long long)t.corrupt,
+           (unsigned long long)t.back, (unsigned long long)t.shifted,
+           (unsigned long long)t.disconnects, (unsigned long long)t.refused,
+           (unsigned long long)t.ends, (unsigned long long)silent, t.gap_count,
+           t.gap_count ? t.gaps[t.gap_count / 2] : 0, t.worst_gap);
+    fflush(stdout);
+}
+
+static bool option(const char *arg)
+{
+    const char *value = strchr(arg, '=');
+    if (!value)
+        return false;
+    const size_t n = (size_t)(value++ - arg);
+    const uint32_t number = (uint32_t)strtoul(value, NULL, 10);
+    struct {
+        const char *name;
+        uint32_t *to;
+    } numbers[] = {{"gop", &t.gop_ms},     {"bytes", &t.frame_bytes},  {"time", &t.first_time},
+                   {"drain", &t.drain_ms}, {"stagger", &t.stagger_ms}, {"twice", &t.twice}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (strlen(numbers[i].name) == n && memcmp(arg, numbers[i].name, n) == 0) {
+            *numbers[i].to = number;
+            return true;
+        }
+    }
+    if (strncmp(arg, "kind=", 5) == 0) {
+        t.kinds[AUDIO] = strchr(value, 'a') != NULL;
+        t.kinds[VIDEO] = strchr(value, 'v') != NULL;
+        return true;
+    }
+    if (strncmp(arg, "name=", 5) == 0) {
+        snprintf(t.prefix, sizeof t.prefix, "%s", value);
+        return true;
+    }
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    t.gop_ms = 2000;
+    t.frame_bytes = 2000;
+    t.first_time = 1000;
+    t.drain_ms = 3000;
+    t.stagger_ms = 20;
+    t.kinds[AUDIO] = t.kinds[VIDEO] = true;
+    snprintf(t.prefix, sizeof t.prefix, "exact");
+    for (int i = 5; i < argc; i++)
+        if (!option(argv[i]))
+            argc = 0;
+    if (argc < 5) {
+        fputs("usage: exact PORT STREAMS PLAYERS SECONDS [key=value ...]\n", stderr);
+        return 2;
+    }
+    t.port = atoi(argv[1]);
+    t.streams = (uint32_t)atoi(argv[2]);
+    t.players = (uint32_t)atoi(argv[3]);
+    t.end_ms = clock_mono_ms() + 1000 * (uint64_t)atoi(argv[4]);
+    t.limits = (struct rtmp_chunk_limits){.message_bytes = 1 << 22,
+                                          .unfinished_bytes = 1 << 23,
+                                          .chunk_streams = 64,
+                                          .chunk_bytes = RTMP_CHUNK_BYTES_MAX};
+    block_pool_init(&t.blocks, 0);
+    rtmp_pool_init(&t.pool, &t.blocks);
+    t.stream = calloc(t.streams, sizeof *t.stream);
+    t.peer = calloc(t.streams * (t.players + 1), sizeof *t.peer);
+    t.loop = ev_default_loop(0);
+    if (!t.stream || !t.peer || !t.loop)
+        die("memory");
+    for (uint32_t i = 0; i < t.streams; i++) {
+        snprintf(t.stream[i].name, sizeof t.stream[i].name, "%s%u", t.prefix, i);
+        open_peer(&t.peer[t.peers++], &t.stream[i], false);
+    }
+    ev_timer tick;
+    ev_signal term;
+    ev_timer_init(&tick, on_tick, 0.005, 0.005);
+    ev_signal_init(&term, on_term, SIGTERM);
+    ev_timer_start(t.loop, &tick);
+    ev_signal_start(t.loop, &term);
+    ev_run(t.loop, 0);
+    report();
+    return 0;
+}
