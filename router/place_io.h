@@ -20,6 +20,10 @@ void place_ends(struct session_conn *c);        /* ACT_ENDS */
 void place_read_changes(struct worker *w);
 /* Counters of a slice of the sessions go into the store. */
 void place_refresh_records(struct worker *w);
+/* Begins the moves that draining nodes and reloaded ones call for, so many at a time. */
+void place_move_planned(struct worker *w);
+/* What healthd saw of the nodes' processes, once a second. */
+void place_read_generations(struct worker *w);
 /* Carries out what the API asks of this worker. */
 void place_run_commands(struct worker *w);
 

@@ -200,6 +200,7 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     place_read_changes(w);
     place_refresh_records(w);
     place_run_commands(w);
+    place_move_planned(w);
 }
 
 static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
@@ -288,6 +289,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
         return;
     beat(w);
     (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
+    place_read_generations(w);
     if (w->id.slot == 0)
         sweep(w);
 }
@@ -511,7 +513,8 @@ static void start_watchers(struct worker *w)
 static bool init(struct worker *w)
 {
     w->loop = ev_loop_new(EVFLAG_NOENV);
-    if (!w->loop || stream_index_init(&w->streams) != ERR_OK ||
+    w->generations = calloc(NODES_MAX, sizeof *w->generations);
+    if (!w->loop || !w->generations || stream_index_init(&w->streams) != ERR_OK ||
         node_table_create(w->config->cluster_name, &w->nodes) != ERR_OK)
         return false;
     if (getrandom(w->env.noise, sizeof w->env.noise, 0) != (ssize_t)sizeof w->env.noise)
@@ -545,6 +548,7 @@ static void deinit(struct worker *w)
         block_unref(w->spare);
     rtmp_pool_deinit(&w->messages);
     block_pool_deinit(&w->blocks);
+    free(w->generations);
     admission_deinit(&w->admission);
     stream_index_deinit(&w->streams);
     node_table_destroy(w->nodes);
