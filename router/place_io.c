@@ -366,7 +366,7 @@ void place_node_failed(struct session_conn *c)
 {
     const struct session *s = &c->s;
     struct worker *w = c->w;
-    const char *id = s->excluded[s->excluded_count - 1];
+    const char *id = s->failed_node;
     char stream[STREAM_KEY_MAX];
     w->process.retried++;
     struct node *n = node_table_find(w->nodes, id);
@@ -380,6 +380,8 @@ void place_node_failed(struct session_conn *c)
             (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
                                   "dial failure");
     }
+    if (s->state == SESS_REHOME && (s->kind == SESSION_PLAY || s->rehome.rounds > 0))
+        return; /* a line per try would be many */
     LOG(&w->log, LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
         log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, id),

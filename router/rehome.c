@@ -190,10 +190,21 @@ static void begin(struct session *s, enum rehome_cause cause, uint64_t now_ms)
     r->cause = cause;
     r->keep.held = true;
     r->replayed = r->kept_dropped = 0;
+    r->rounds = 0;
     r->began_ms = now_ms;
     s->excluded_count = 0;
     s->refusal[0] = '\0';
     session_enter(s, SESS_REHOME, now_ms);
+}
+
+/* The node closed right after it had taken the stream, or twice in a row: if it is well, it means
+ * us. */
+static bool may_be_refusal(const struct session *s, enum rehome_cause cause, uint64_t now_ms)
+{
+    const struct session_rehome *r = &s->rehome;
+    const bool early = r->count == 0 && now_ms - s->node_started_ms < REFUSED_WITHIN_MS;
+    const bool again = r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
+    return cause == REHOME_ENDED && (early || again);
 }
 
 static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
@@ -204,27 +215,34 @@ static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t 
                        "the stream has lost too many media nodes", now_ms);
         return;
     }
+    const bool refusal = may_be_refusal(s, cause, now_ms);
     begin(s, cause, now_ms);
-    s->actions |= ACT_REHOMING;
-    if (cause != REHOME_ENDED) { /* it may hang for ever */
-        exclude(s, s->node);
-        look_up(s);
+    r->again_ms = cause == REHOME_ENDED ? now_ms : 0;
+    if (refusal) {
+        dial(s, s->node, RH_CHECK, now_ms);
         return;
     }
-    const bool again = r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
-    r->again_ms = now_ms;
-    dial(s, s->node, again ? RH_CHECK : RH_LINK, now_ms);
+    s->actions |= ACT_REHOMING;
+    if (cause == REHOME_ENDED) {
+        dial(s, s->node, RH_LINK, now_ms);
+    } else { /* it may hang for ever */
+        exclude(s, s->node);
+        look_up(s);
+    }
 }
 
 /* The publisher's worker judges the node, and the claim will tell; only without it we ask again. */
 static void player_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
+    const bool early = r->count == 0;
+    r->suspect = may_be_refusal(s, cause, now_ms);
     begin(s, cause, now_ms);
-    r->suspect =
-        cause == REHOME_ENDED && r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
     r->again_ms = 0;
-    enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+    if (r->suspect && early)
+        dial(s, s->node, RH_CHECK, now_ms);
+    else
+        enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
 }
 
 void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
@@ -283,7 +301,7 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
         return;
     if (s->kind == SESSION_PLAY) {
         s->rehome.publication = ev->publication;
-        s->rehome.again_ms = strcmp(ev->node, s->node) == 0 ? now_ms : 0;
+        s->rehome.again = strcmp(ev->node, s->node) == 0;
     }
     dial(s, ev->node, RH_LINK, now_ms);
 }
@@ -298,6 +316,7 @@ void rehome_unplaced(struct session *s, uint64_t now_ms)
         return;
     }
     s->excluded_count = 0;
+    s->rehome.rounds++;
     enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
 }
 
@@ -343,6 +362,7 @@ static void attached(struct session *s, uint64_t now_ms)
         enter_phase(s, RH_OVERLAP, 0);
     } else {
         r->resuming = r->media_ms != 0;
+        r->again_ms = r->again ? now_ms : 0;
         r->count++;
         take_over_link(s, now_ms);
     }
@@ -406,7 +426,10 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
         enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
         return;
     }
+    if (s->kind == SESSION_PUBLISH && r->phase == RH_CHECK)
+        s->actions |= ACT_REHOMING;
     exclude(s, r->node);
+    memcpy(s->failed_node, r->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
     if (s->kind == SESSION_PLAY) {
         if (r->publication != 0)
@@ -606,7 +629,7 @@ void rehome_follow(struct session *s, const struct session_event *ev, uint64_t n
     r->planned = s->current >= 0;
     if (r->planned)
         splice_feed_share(&r->feeds[s->current]);
-    r->suspect = false;
+    r->suspect = r->again = false;
     s->state_deadline_ms = now_ms + s->env->failover->give_up_ms;
     pending_clear(&r->ends);
     r->ends_due_ms = 0;

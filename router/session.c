@@ -8,8 +8,7 @@ enum {
     RELEASE_WAIT_MS = 500, /* the old publisher's worker closes its link within this */
     GHOST_FOR_MS = 1000,   /* how long BadName is taken for a ghost on the node */
     GHOST_EVERY_MS = 100,
-    PLAY_START_MS = 1000,     /* then a player gets the router's own Play.Start */
-    REFUSED_WITHIN_MS = 1000, /* a node that closes so soon after its Start has refused */
+    PLAY_START_MS = 1000, /* then a player gets the router's own Play.Start */
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload: empty ones fill memory too */
@@ -261,6 +260,7 @@ static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms
     s->refusal[0] = '\0'; /* it was that node's */
     if (s->excluded_count < SESSION_EXCLUDED_MAX)
         memcpy(s->excluded[s->excluded_count++], s->node, sizeof s->node);
+    memcpy(s->failed_node, s->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
     if (s->tries++ >= s->env->router->retries) {
         session_refuse(s, WHY_NO_NODE, session_failed_code(s),
@@ -770,8 +770,7 @@ static void on_node_ended(struct session *s, const struct session_event *ev, uin
         return;
     }
     const bool answered = n->state == NODE_COMMAND;
-    const bool refused = s->rehome.count == 0 && now_ms - s->node_started_ms < REFUSED_WITHIN_MS;
-    if (s->state == SESS_RELAY && rehome_enabled(s) && !refused) {
+    if (s->state == SESS_RELAY && rehome_enabled(s)) {
         rehome_link_lost(s, REHOME_ENDED, now_ms);
         return;
     }
@@ -780,7 +779,7 @@ static void on_node_ended(struct session *s, const struct session_event *ev, uin
         dial(s, PHASE_CHECK, now_ms);
     else if (s->state == SESS_PLACE)
         give_up_node(s, FAIL_DIED, now_ms);
-    else if (s->state == SESS_RELAY && refused)
+    else if (s->state == SESS_RELAY && now_ms - s->node_started_ms < REFUSED_WITHIN_MS)
         session_refused_by_node(s, now_ms);
     else
         session_close(s, WHY_NODE_LOST, now_ms);

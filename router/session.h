@@ -121,7 +121,7 @@ struct session_event {
 
 /* In the order they are performed. */
 enum session_action {
-    ACT_NODE_FAILED = 1 << 0, /* the last of excluded was given up because of last_fail: say so */
+    ACT_NODE_FAILED = 1 << 0, /* failed_node was given up because of last_fail: say so */
     ACT_HANDED_OVER =
         1 << 1,            /* our node link is closed: tell the publisher that took over (ended) */
     ACT_RELEASE = 1 << 2,  /* give up the claim and the session's record (ended) */
@@ -158,9 +158,11 @@ struct session_rehome {
     char node[NODE_ID_MAX]; /* it goes to */
     char wish[NODE_ID_MAX]; /* the operator's choice */
     uint64_t began_ms, lost_ms, grace_until_ms;
+    uint32_t rounds;   /* how often no node was found */
     uint64_t again_ms; /* when the link to the same node was last made anew; 0: never */
     bool claimed;      /* the claim was moved there */
     bool waiting;      /* ACT_AUDIENCE is being answered */
+    bool again;        /* player: on its way back to the same node */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
     /* publisher */
     struct stream_keep keep;
@@ -212,10 +214,11 @@ struct session {
     uint32_t excluded_count;
     uint32_t tries;
     enum node_fail last_fail;
-    char refusal[96];       /* the node's status code */
-    struct pending pending; /* what the client sent before the node was ready */
-    bool told_start;        /* the client has its Publish.Start or Play.Start */
-    bool media_seen;        /* the player has had media from the present node */
+    char failed_node[NODE_ID_MAX]; /* the last one given up */
+    char refusal[96];              /* the node's status code */
+    struct pending pending;        /* what the client sent before the node was ready */
+    bool told_start;               /* the client has its Publish.Start or Play.Start */
+    bool media_seen;               /* the player has had media from the present node */
 
     struct session_rehome rehome;
     uint64_t link_heard_ms, link_ping_ms; /* of the current link: last bytes; next ping */

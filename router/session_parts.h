@@ -5,6 +5,8 @@
 
 #include "router/session.h"
 
+enum { REFUSED_WITHIN_MS = 1000 }; /* a node that closes so soon after its Start has refused */
+
 /* ---- session.c ---- */
 
 void session_enter(struct session *s, enum session_state next, uint64_t now_ms);

@@ -242,8 +242,7 @@ static void note_actions(struct stage *t, unsigned actions)
     const struct session *s = &t->s;
     const struct session_ended *ended = &s->ended;
     if (actions & ACT_NODE_FAILED)
-        note(t, "node_failed %s %s", s->excluded[s->excluded_count - 1],
-             node_fail_name(s->last_fail));
+        note(t, "node_failed %s %s", s->failed_node, node_fail_name(s->last_fail));
     if (actions & ACT_HANDED_OVER)
         note(t, "handed_over %s epoch %llu", ended->key.text, (unsigned long long)ended->epoch);
     if (actions & ACT_RELEASE)

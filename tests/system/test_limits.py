@@ -90,7 +90,7 @@ def test_publisher_is_held_back_by_its_node(fake, router, client):
 
 def test_node_that_takes_nothing_ends_the_publisher(fake, router, client):
     node = fake("f1")
-    r = router([node], relay={"buffer": "256KiB", "stall_timeout": "1s"})
+    r = router([node], relay={"buffer": "256KiB", "stall_timeout": "1s"}, failover={"max_moves": 0})
     c = client(r)
     assert c.publish("x")[1] == "status"
     node.sessions[0].reading.clear()

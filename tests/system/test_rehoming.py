@@ -1,6 +1,7 @@
 """Live streams move off nodes that die, hang or are drained, and nobody notices: every message is numbered and checked
 by build/<preset>/bin/exact. WEIR_LONG=1 for the full length."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -8,8 +9,11 @@ import random
 import signal
 import time
 
+import healthd
+import media
 import procs
 import pytest
+import rtmp
 import weir
 
 LONG = bool(os.environ.get("WEIR_LONG"))
@@ -161,3 +165,143 @@ def test_worker_killed(cluster, router, exact):
         assert [n.live() for n in three] == [set(), set(), set()]
     finally:
         e.stop()
+
+
+def test_no_node_left(cluster, router, exact):
+    """Clients are held, the publisher is read on, and all of it arrives when a node comes back."""
+    two = cluster(2)
+    r = router(two, workers=2, placement=EASY, failover=OFTEN)
+    e = exact(r, 3, 2)
+    for n in two:
+        n.kill()
+    time.sleep(4)
+    two[1].start()
+    r.wait_log("stream_moved")
+    time.sleep(2)
+    assert e.report()["gap_worst"] > 4000
+
+
+def test_no_node_left_for_long(cluster, router):
+    """Beyond failover.gop_bytes whole groups are dropped; what is not goes on in order."""
+    two = cluster(2)
+    r = router(two, placement=EASY, failover={**OFTEN, "gop_bytes": "2MiB"})
+    e = Exact(r, 1, 2, bytes=40000, gop=1000).wait_ready()
+    try:
+        for n in two:
+            n.kill()
+        time.sleep(6)
+        two[0].start()
+        r.wait_log("stream_moved")
+        time.sleep(2)
+        e.proc.signal(signal.SIGTERM)
+        e.proc.wait(30)
+        result = json.loads(e.proc.out.items[-1])
+        assert result["lost"] > 0
+        assert result["repeated"] == result["corrupt"] == result["back"] == result["shifted"] == result["disconnects"] == 0
+        assert not r.logs("session_closed", why="no_node")
+    finally:
+        e.stop()
+
+
+def test_given_up(cluster, router, publish, play):
+    two = cluster(2)
+    r = router(two, failover={"give_up": "1s"})
+    p, q = publish(r.url("live/x")), play(r.url("live/x"))
+    q.wait_packets(5)
+    for n in two:
+        n.kill()
+    p.wait()
+    q.wait()
+    assert {line["why"] for line in r.wait_closed(2)} == {"no_node"}
+
+
+def test_poison(cluster, router, publish):
+    """A stream that loses node after node is stopped."""
+    three = cluster(3)
+    r = router(three, placement=EASY, failover={"max_moves": 2})
+    p = publish(r.url("live/x")).wait_sending(frames=40)
+    mark = 0
+    for _ in range(3):
+        node = (r.logs("stream_moved") or r.logs("stream_placed"))[-1]["node"]
+        mark = r.mark()
+        broken = next(n for n in three if n.id == node)
+        broken.kill()
+        broken.start()
+        time.sleep(1)
+    p.wait()
+    assert r.wait_closed(1)[0]["why"] == "max_moves"
+
+
+def test_publisher_dropped_by_its_node(cluster, router, exact, publish):
+    """Once it may be an accident; again within 10 s it is the node's word, and the client hears it."""
+    three = cluster(3)
+    r = router(three, placement=EASY)
+    e = exact(r, 2, 2)
+    time.sleep(2)
+    for n in three:
+        for key in n.live():
+            n.control(f"drop/publisher?app=live&name={key.split('/')[1]}")
+    r.wait_log("stream_moved", reason="ended")
+    time.sleep(1)
+    e.report()
+    p = publish(r.url("live/y")).wait_sending(frames=40)
+    for _ in range(2):
+        mark = r.mark()
+        home = procs.eventually(lambda: next((n for n in three if "live/y" in n.live()), None))
+        home.control("drop/publisher?app=live&name=y")
+        time.sleep(1.5)
+    p.wait()
+    assert r.logs("session_closed", since=mark, kind="publish")[0]["why"] == "node_refused"
+
+
+def test_ffmpeg(clips, cluster, router, publish, play, stack, tmp_path):
+    """What ffmpeg plays through two kills is what ffmpeg sent, packet by packet, and decodes without a word."""
+    three = cluster(3)
+    r = router(three, workers=2, placement=EASY)
+    clip = clips(seconds=14, bframes=2, gop=50)
+    p = publish(r.url("live/film"), source=clip, loop=False)
+    q = play(r.url("live/film"))
+    copy = tmp_path / "copy.flv"
+    recorder = procs.Proc(
+        [media.FFMPEG, "-nostdin", "-loglevel", "error", "-i", r.url("live/film")]
+        + ["-t", "8", "-c", "copy", str(copy)]
+    )
+    stack.append(recorder)
+    q.wait_packets(100)
+    for _ in range(2):
+        node = (r.logs("stream_moved") or r.logs("stream_placed", kind="publish"))[-1]["node"]
+        next(n for n in three if n.id == node).kill()
+        r.wait_log("stream_moved", since=r.mark())
+        time.sleep(3)
+    p.wait(30)
+    time.sleep(2)
+    recorder.wait()
+    q.stop()
+    for stream, kind, skip in ((0, rtmp.VIDEO, 5), (1, rtmp.AUDIO, 2)):
+        got = [x.hash for x in q.packets.items if x.stream == stream]
+        sent = [hashlib.md5(t.payload[skip:]).hexdigest() for t in clip.frames if t.type == kind and len(t.payload) > skip]
+        assert len(got) > len(sent) / 2
+        first = sent.index(got[0])
+        assert got == sent[first : first + len(got)]
+        assert first + len(got) >= len(sent) - 30  # what ffmpeg had not written when it was stopped
+    decoded = procs.run([media.FFMPEG, "-v", "error", "-i", str(copy), "-f", "null", "-"])
+    assert decoded.returncode == 0 and decoded.stderr == "", decoded.stderr
+
+
+def test_reload_of_a_node(cluster, router, exact, stack):
+    """nginx -s reload: its old process keeps its streams, where new players do not find them; so they move."""
+    three = cluster(3)
+    r = router([healthd.stat_node(n) for n in three], workers=2, placement=EASY, failover=OFTEN, healthd=healthd.FAST)
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    e = exact(r, 6, 3)
+    time.sleep(2)
+    for i in range(6 if LONG else 2):
+        node = next(n for n in three[i % 3 :] + three if n.live())
+        count, mark = len(node.live()), r.mark()
+        node.proc.signal(signal.SIGHUP)
+        procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="reload")) >= count, what="all moved")
+        time.sleep(1)
+        assert len(node.live()) == count
+    e.report()
+    assert {line["reason"] for line in r.logs("stream_moved")} == {"reload"}
