@@ -262,6 +262,8 @@ static bool node_line(struct stage *t, int link, const struct words *w)
         say_user(t, link, RTMP_STREAM_BEGIN);
     else if (is(w, 1, "eof"))
         say_user(t, link, RTMP_STREAM_EOF);
+    else if (is(w, 1, "pong"))
+        say_user(t, link, RTMP_PING_RESPONSE);
     else
         return node_commands(t, link, w) || say_common(t, link, w);
     return true;
@@ -287,8 +289,50 @@ static void placed(struct stage *t, const struct words *w)
             ev.wait_release = true;
         else if (is(w, i, "took_over"))
             ev.took_over = true;
+        else if (is(w, i, "publication"))
+            ev.publication = number(w, ++i);
     }
     stage_step(t, &ev);
+}
+
+/* follow NODE EPOCH PUBLICATION [planned] */
+static void follow(struct stage *t, const struct words *w)
+{
+    stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
+                                          .node = w->word[1],
+                                          .epoch = number(w, 2),
+                                          .publication = number(w, 3),
+                                          .follow = true,
+                                          .planned = is(w, 4, "planned")});
+}
+
+static enum rehome_cause cause_called(const char *name)
+{
+    for (int i = 0; i < REHOME_CAUSE_COUNT; i++)
+        if (strcmp(rehome_cause_name((enum rehome_cause)i), name) == 0)
+            return (enum rehome_cause)i;
+    abort();
+}
+
+static bool moving_line(struct stage *t, const struct words *w)
+{
+    if (is(w, 0, "follow") && w->count >= 4)
+        follow(t, w);
+    else if (is(w, 0, "settled"))
+        stage_step(t, &(struct session_event){.kind = SE_STREAM_SETTLED});
+    else if (is(w, 0, "claim_moved") && w->count == 2)
+        stage_step(t, &(struct session_event){.kind = SE_CLAIM_MOVED, .epoch = number(w, 1)});
+    else if (is(w, 0, "audience") && w->count == 2)
+        stage_step(t, &(struct session_event){.kind = SE_AUDIENCE, .ready = is(w, 1, "ready")});
+    else if (is(w, 0, "publisher") && w->count == 2)
+        stage_step(t, &(struct session_event){.kind = SE_PUBLISHER, .ready = is(w, 1, "live")});
+    else if (is(w, 0, "move") && w->count >= 2)
+        stage_step(t, &(struct session_event){.kind = SE_MOVE,
+                                              .cause = cause_called(w->word[1]),
+                                              .node = w->count > 2 ? w->word[2] : ""});
+    else
+        return is(w, 0, "nothing");
+    return true;
 }
 
 static bool cluster_line(struct stage *t, const struct words *w)
@@ -306,7 +350,7 @@ static bool cluster_line(struct stage *t, const struct words *w)
     else if (is(w, 0, "close") && w->count == 2)
         stage_step(t, &(struct session_event){.kind = SE_CLOSE, .why = why_called(w->word[1])});
     else
-        return is(w, 0, "nothing");
+        return moving_line(t, w);
     return true;
 }
 
@@ -321,6 +365,8 @@ static bool setting(struct stage *t, const struct words *w)
         t->router.retries = v;
     else if (is(w, 1, "buffer"))
         t->relay.buffer_bytes = v;
+    else if (is(w, 1, "max_moves"))
+        t->failover.max_moves = v;
     else if (is(w, 1, "vhost"))
         t->env.vhost = v != 0;
     else if (is(w, 1, "cut"))

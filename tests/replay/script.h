@@ -15,10 +15,16 @@
  *   nodeI hello                  S0 S1 S2
  *   nodeI connect_result | connect_error CODE | stream MSID | status LEVEL CODE
  *   nodeI accepts                hello, connect_result, stream 1
- *   nodeI audio MS BYTES | video MS BYTES | data MS BYTES | begin | eof | ping
+ *   nodeI audio MS BYTES | video MS BYTES | data MS BYTES | begin | eof | ping | pong
  *   nodeI raw HEX | reads BYTES | reads all
+ *   follow NODE EPOCH PUBLICATION [planned] | settled      the stream moves, has moved: players
+ *   claim_moved EPOCH            answers "move"
+ *   audience ready | behind      answers "audience?"
+ *   publisher live | gone        answers "publisher?"
+ *   move CAUSE [NODE]            a planned move
  *   nothing
- *   set KEY VALUE                before anything else: retries, buffer, vhost, cut, memory */
+ *   set KEY VALUE                before anything else: retries, buffer, max_moves, vhost, cut,
+ * memory */
 #ifndef WEIR_TESTS_SCRIPT_H
 #define WEIR_TESTS_SCRIPT_H
 

@@ -70,6 +70,12 @@ void stage_init(struct stage *t)
         .ping_interval_ms = 30000,
         .ping_timeout_ms = 60000,
     };
+    t->failover = (struct config_failover){.stall_ms = 2000, /* and max_moves 0 */
+                                           .reach_ms = 3000,
+                                           .gop_bytes = 1 << 20,
+                                           .grace_ms = 500,
+                                           .give_up_ms = 30000,
+                                           .moves_per_second = 64};
     t->relay = (struct config_relay){.buffer_bytes = 64 * 1024, .stall_timeout_ms = 10000};
     const struct rtmp_chunk_limits limits = {.message_bytes = STAGE_MESSAGE_MAX,
                                              .unfinished_bytes = 2 * STAGE_MESSAGE_MAX,
@@ -78,6 +84,7 @@ void stage_init(struct stage *t)
     t->env = (struct session_env){.pool = &t->pool,
                                   .router = &t->router,
                                   .relay = &t->relay,
+                                  .failover = &t->failover,
                                   .unrouted_limits = {.message_bytes = UNROUTED_BYTES,
                                                       .unfinished_bytes = UNROUTED_BYTES,
                                                       .chunk_streams = 64},
@@ -248,14 +255,29 @@ static void note_actions(struct stage *t, unsigned actions)
     if (actions & ACT_RELEASE)
         note(t, "release %s epoch %llu%s", ended->key.text, (unsigned long long)ended->epoch,
              ended->keep_hint ? " keep" : "");
+    if (actions & ACT_REHOMING)
+        note(t, "rehoming %s", rehome_cause_name(s->rehome.cause));
     if (actions & ACT_PLACE) {
         char but[256] = "";
         for (uint32_t i = 0; i < s->excluded_count; i++)
             snprintf(but + strlen(but), sizeof but - strlen(but), " not %s", s->excluded[i]);
         note(t, "place %s %s%s", s->key.text, s->kind == SESSION_PUBLISH ? "publish" : "play", but);
     }
+    if (actions & ACT_MOVE)
+        note(t, "move %s epoch %llu%s", s->rehome.node, (unsigned long long)s->claim_epoch,
+             s->rehome.planned ? " planned" : "");
+    if (actions & ACT_AUDIENCE)
+        note(t, "audience?");
+    if (actions & ACT_ATTACHED)
+        note(t, "attached epoch %llu", (unsigned long long)s->rehome.followed_epoch);
     if (actions & ACT_STARTED)
         note(t, "started");
+    if (actions & ACT_ARRIVED)
+        note(t, "arrived %s epoch %llu", s->node, (unsigned long long)s->claim_epoch);
+    if (actions & ACT_RESUMED)
+        note(t, "resumed after %llu", (unsigned long long)s->rehome.gap_ms);
+    if (actions & ACT_ENDS)
+        note(t, "publisher?");
     if (actions & ACT_SHUTDOWN)
         note(t, "shutdown");
     if (actions & ACT_FREE) {
@@ -311,7 +333,7 @@ static void sync_links(struct stage *t)
         p->generation = l->generation;
         if (l->check_only)
             p->raw_left = RTMP_C0C1_BYTES;
-        note(t, "%s node%d %s", l->check_only ? "check" : "dial", i, t->s.node);
+        note(t, "%s node%d %s", l->check_only ? "check" : "dial", i, t->s.link_nodes[i]);
         t->link_seen[i] = true;
     }
 }

@@ -23,6 +23,7 @@ struct stage {
     struct rtmp_pool pool, peer_pool;
     struct config_router router; /* to be changed before stage_open() */
     struct config_relay relay;
+    struct config_failover failover; /* max_moves 0 unless set: streams are not moved */
     struct session_env env;
     struct rtmp_chunk_limits peer_limits;
     struct session s;
