@@ -1064,9 +1064,13 @@ bool session_reads_client(const struct session *s)
     return true;
 }
 
+/* What a node could not send is lost if it dies, and some drop it anyway: a slow player's node is
+ * read on into the player's queue, as far as that may grow (rehoming-notes 14). */
 bool session_reads_node(const struct session *s, int link)
 {
-    return link != s->current || (!s->node_paused && !overfull(s, &s->client.link));
+    if (overfull(s, &s->client.link))
+        return link != s->current && s->kind == SESSION_PUBLISH;
+    return link != s->current || !s->node_paused || rehome_enabled(s);
 }
 
 /* ---- the machine ---- */

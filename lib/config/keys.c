@@ -358,7 +358,8 @@ const struct key_row key_rows[] = {
 
     {.path = "relay.buffer",
      .help =
-         "Most bytes that wait in one direction of a session; then the sender is read no further.",
+         "Most bytes that wait in one direction of a session; then the sender is read no further. "
+         "Up to twice as many for a player whose stream can be moved.",
      .initial = "4MiB",
      .type = KEY_SIZE,
      .min = 64 * KIB,
