@@ -2,7 +2,8 @@
  * many streams and players in one process, for the drills of tests/system/test_rehoming.py.
  *   exact PORT STREAMS PLAYERS SECONDS [key=value ...]
  * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, name=PREFIX, time=FIRST (1000), drain=MS
- * (3000), stagger=MS between players (20), twice=1: two messages at each time.
+ * (3000), stagger=MS between players (20), twice=1: two messages at each time, slow=N: the first
+ * player of each stream reads N bytes a second until the end.
  * Begins with "ready" when every player has media; SIGTERM ends it early. The last line is JSON:
  * what was lost, repeated, corrupt, back in time, shifted in time, how many connections ended. */
 #define _GNU_SOURCE
@@ -24,6 +25,7 @@
 enum {
     FRAME_MS = 40,
     AUDIO_MS = 23,
+    TICK_MS = 5,
     HEAD_BYTES = 5, /* of a frame: FLV header and composition time */
     FRAME_MAX = 256 * 1024,
     GAPS_MAX = 65536,
@@ -57,6 +59,8 @@ struct peer {
     bool any[KINDS];
     uint32_t next[KINDS], last_time[KINDS];
     uint64_t media_ms;
+    bool slow;
+    uint32_t budget; /* bytes it may read now */
 };
 
 static struct {
@@ -67,7 +71,7 @@ static struct {
     uint8_t noise[RTMP_HANDSHAKE_BYTES];
     int port;
     uint32_t streams, players, peers;
-    uint32_t gop_ms, frame_bytes, first_time, drain_ms, stagger_ms, twice;
+    uint32_t gop_ms, frame_bytes, first_time, drain_ms, stagger_ms, twice, slow;
     bool kinds[KINDS];
     char prefix[32];
     struct stream *stream;
@@ -289,13 +293,22 @@ static bool read_once(struct peer *p)
         die("memory");
     if (p->in->refs == 1)
         p->in->used = 0;
-    const ssize_t n = read(p->fd, p->in->data + p->in->used, p->in->cap - p->in->used);
+    size_t room = p->in->cap - p->in->used;
+    if (p->slow && room > p->budget)
+        room = p->budget;
+    if (room == 0) {
+        ev_io_stop(t.loop, &p->rd);
+        return false;
+    }
+    const ssize_t n = read(p->fd, p->in->data + p->in->used, room);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
         end_peer(p);
         return false;
     }
+    if (p->slow)
+        p->budget -= (uint32_t)n;
     struct slice in = {.block = p->in, .off = p->in->used, .len = (uint32_t)n};
     p->in->used += (uint32_t)n;
     struct node_event ev;
@@ -400,12 +413,20 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
         send_due(p, now);
         flush(p);
     }
+    for (uint32_t i = 0; i < t.peers && t.slow; i++) {
+        struct peer *p = &t.peer[i];
+        p->budget += (uint32_t)((uint64_t)t.slow * TICK_MS / 1000);
+        p->slow = p->slow && !t.stopped;
+        if (!p->ended && !ev_is_active(&p->rd))
+            ev_io_start(loop, &p->rd);
+    }
     if (t.stopped && now >= t.end_ms + t.drain_ms)
         ev_break(loop, EVBREAK_ALL);
     if (t.peers < t.streams * (t.players + 1) && now >= next_player_ms && !t.stopped) {
         const uint32_t i = t.peers++ - t.streams;
         next_player_ms = now + t.stagger_ms;
         open_peer(&t.peer[i + t.streams], &t.stream[i % t.streams], true);
+        t.peer[i + t.streams].slow = t.slow != 0 && i < t.streams;
     }
     if (!t.ready)
         check_ready();
@@ -468,7 +489,8 @@ static bool option(const char *arg)
         const char *name;
         uint32_t *to;
     } numbers[] = {{"gop", &t.gop_ms},     {"bytes", &t.frame_bytes},  {"time", &t.first_time},
-                   {"drain", &t.drain_ms}, {"stagger", &t.stagger_ms}, {"twice", &t.twice}};
+                   {"drain", &t.drain_ms}, {"stagger", &t.stagger_ms}, {"twice", &t.twice},
+                   {"slow", &t.slow}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strlen(numbers[i].name) == n && memcmp(arg, numbers[i].name, n) == 0) {
             *numbers[i].to = number;
@@ -524,7 +546,7 @@ int main(int argc, char **argv)
     }
     ev_timer tick;
     ev_signal term;
-    ev_timer_init(&tick, on_tick, 0.005, 0.005);
+    ev_timer_init(&tick, on_tick, TICK_MS / 1000.0, TICK_MS / 1000.0);
     ev_signal_init(&term, on_term, SIGTERM);
     ev_timer_start(t.loop, &tick);
     ev_signal_start(t.loop, &term);

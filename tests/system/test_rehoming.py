@@ -111,6 +111,15 @@ def test_kinds_of_streams(what, cluster, router, exact):
     e.report()
 
 
+def test_slow_players(cluster, router, exact):
+    """A player that is seconds behind loses nothing either: what it has not read waits in the router."""
+    three = cluster(3)
+    r = router(three, workers=2, placement=EASY, failover=OFTEN)
+    e = exact(r, 2, 2, bytes=20000, slow=400000, drain=8000)
+    drill(three, 4, lambda n: n.kill(), lambda n: n.start(), pause=(2.0, 3.0))
+    e.report()
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_hang(workers, cluster, router, exact):
     """SIGSTOP: the gap is the stall time and a little."""
