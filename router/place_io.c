@@ -292,12 +292,18 @@ static bool may_take_over(const struct session_conn *c)
 static void placed_anew(struct session_conn *c, const char *node)
 {
     char id[NODE_ID_MAX];
+    const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->found.next[0];
     memcpy(id, node, sizeof id);
-    if (c->found_live && c->s.kind == SESSION_PLAY)
+    if (c->found_live && c->s.kind == SESSION_PLAY) {
         c->told_epoch = c->found.epoch;
+        c->mover = c->found.worker;
+    }
     session_post(c,
                  &(struct session_event){.kind = SE_PLACED,
                                          .node = id,
+                                         .follow = follow,
+                                         .epoch = follow ? c->found.epoch : 0,
+                                         .time = follow ? c->found.replay_time : 0,
                                          .publication = c->found_live ? c->found.publication : 0});
 }
 
@@ -472,7 +478,8 @@ static bool concerns_player(const struct session_conn *c, const struct claim *cl
                                  .epoch = claim->epoch,
                                  .publication = claim->publication,
                                  .follow = moving,
-                                 .planned = moving && claim->planned};
+                                 .planned = moving && claim->planned,
+                                 .time = claim->replay_time};
     return moving || strcmp(s->node, claim->node) != 0 ||
            s->rehome.publication != claim->publication;
 }
@@ -643,7 +650,7 @@ void place_move(struct session_conn *c)
     }
     c->place_waiting++;
     store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, s->rehome.planned,
-                     clock_wall_ms(), on_claim_moved, c);
+                     session_replay_time(s), clock_wall_ms(), on_claim_moved, c);
 }
 
 void place_audience(struct session_conn *c)

@@ -16,6 +16,7 @@ enum {
     BATCH_ANSWER_MS = 50,     /* the node has answered the ping behind a batch by then, or never */
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
+    LIVE_BEHIND_MS = 30000, /* a stream that is live on a node is no further behind a player */
     CONTROL_KINDS = SESSION_CONTROLS_MAX,
 };
 
@@ -301,9 +302,14 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
         return;
     if (s->kind == SESSION_PLAY) {
         s->rehome.publication = ev->publication;
-        s->rehome.again = strcmp(ev->node, s->node) == 0;
+        s->rehome.again = strcmp(ev->node, s->node) == 0 && !ev->follow;
+        if (ev->follow)
+            s->rehome.followed_epoch = ev->epoch;
     }
     dial(s, ev->node, RH_LINK, now_ms);
+    if (s->kind == SESSION_PLAY)
+        splice_feed_expect(&s->rehome.feeds[s->rehome.link],
+                           ev->follow ? ev->time : s->rehome.splice.last_time - LIVE_BEHIND_MS);
 }
 
 /* All that there are were tried, or none is up: again from the first. */
@@ -467,6 +473,11 @@ static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
     return r->keep.count ? stream_keep_at(&r->keep, r->keep.first)->msg->timestamp : otherwise;
 }
 
+uint32_t session_replay_time(const struct session *s)
+{
+    return kept_time(&s->rehome, 0);
+}
+
 static enum err send_states(struct session *s)
 {
     struct session_rehome *r = &s->rehome;
@@ -603,13 +614,13 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
     if (splice_passes(&r->splice, f, m)) {
         struct rtmp_msg *state;
         while ((state = splice_next_state(&r->splice, f, m))) {
-            session_to_client(s, state, CLIENT_MSID, m->timestamp, now_ms);
+            session_to_client(s, state, CLIENT_MSID, splice_time(f, m), now_ms);
             rtmp_msg_unref(state);
         }
         if (r->resuming)
             note_resumed(s, now_ms);
         r->media_ms = now_ms;
-        session_to_client(s, m, CLIENT_MSID, m->timestamp, now_ms);
+        session_to_client(s, m, CLIENT_MSID, splice_time(f, m), now_ms);
     }
     if (s->state == SESS_REHOME && r->phase == RH_OVERLAP && link == r->link &&
         splice_caught_up(&r->splice, f))
@@ -634,6 +645,7 @@ void rehome_follow(struct session *s, const struct session_event *ev, uint64_t n
     pending_clear(&r->ends);
     r->ends_due_ms = 0;
     dial(s, ev->node, RH_LINK, now_ms);
+    splice_feed_expect(&r->feeds[r->link], ev->time);
 }
 
 /* The publisher has left the old node: nothing more will come from there. */

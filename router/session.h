@@ -117,6 +117,8 @@ struct session_event {
     bool follow, planned, ready;
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */
     enum rehome_cause cause;
+    uint32_t time; /* SE_STREAM_MOVED, SE_PLACED, with follow: of the first message that the node is
+                      given */
 };
 
 /* In the order they are performed. */
@@ -253,6 +255,8 @@ MUST_CHECK unsigned session_step(struct session *s, const struct session_event *
 /* Back-pressure: whether to read now. */
 bool session_reads_client(const struct session *s);
 bool session_reads_node(const struct session *s, int link);
+/* RTMP time of the first message that a new node will be given: for ACT_MOVE. */
+uint32_t session_replay_time(const struct session *s);
 /* When the next SE_TICK is due. Never 0. */
 uint64_t session_deadline(const struct session *s);
 

@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+/* How far from the time expected the first message of a link may be and still be of the same clock:
+ * behind it when the link was attached late. */
+enum { FRAME_MS = 40, CLOCK_EARLY_MS = 1000, CLOCK_LATE_MS = 600000 };
+
 /* ---- state: headers, metadata ---- */
 
 static uint64_t hash_of(const struct rtmp_msg *m)
@@ -114,14 +118,43 @@ static bool passes_shared(const struct splice *s, struct splice_feed *f, enum me
     return is_news(s, class, time, f->had[class].at);
 }
 
-static bool frame_passes(const struct splice *s, struct splice_feed *f, enum media_class class,
+/* Nodes that restart the clock for each player (SRS) are known by the first time they give. */
+static void check_clock(const struct splice *s, struct splice_feed *f, uint32_t time)
+{
+    const bool first = f->expects;
+    f->expects = false;
+    if (!first || !s->any)
+        return;
+    const int32_t off = (int32_t)(time - f->expected_time);
+    if (s->rebased || off < -CLOCK_EARLY_MS || off > CLOCK_LATE_MS)
+        f->mode = FEED_REBASED;
+}
+
+/* The player goes on a frame later; no type steps back. */
+static bool passes_rebased(struct splice *s, struct splice_feed *f, const struct media_info *info,
+                           uint32_t time)
+{
+    const bool start = info->kind == MEDIA_KEYFRAME || !s->passed[CLASS_VIDEO].seen;
+    if (!f->began && !start)
+        return false;
+    if (!f->began)
+        f->offset = s->last_time + FRAME_MS - time;
+    f->began = s->rebased = true;
+    const struct splice_count *p = &s->passed[info->class];
+    return !p->seen || !media_before(time + f->offset, p->time);
+}
+
+static bool frame_passes(struct splice *s, struct splice_feed *f, const struct media_info *info,
                          uint32_t time)
 {
+    const enum media_class class = info->class;
     switch (f->mode) {
     case FEED_LIVE:
         return true;
     case FEED_JOINING:
         return passes_joining(s, f, class, time);
+    case FEED_REBASED:
+        return passes_rebased(s, f, info, time);
     case FEED_SHARED:
         return passes_shared(s, f, class, time);
     }
@@ -133,8 +166,8 @@ static bool settled(const struct splice_feed *f, enum media_class class)
 {
     if (f->mode == FEED_SHARED)
         return !f->overlap;
-    if (f->mode == FEED_LIVE)
-        return true;
+    if (f->mode == FEED_LIVE || f->mode == FEED_REBASED)
+        return f->mode == FEED_LIVE || f->began;
     return class == CLASS_DATA ? f->through[CLASS_AUDIO] || f->through[CLASS_VIDEO]
                                : f->through[class];
 }
@@ -152,10 +185,12 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
         hold(f, info.state_key, m);
         return false;
     }
+    if (info.class != CLASS_DATA) /* RtmpSampleAccess has time 0 */
+        check_clock(s, f, m->timestamp);
     count(&f->had[info.class], m->timestamp);
-    if (!frame_passes(s, f, info.class, m->timestamp))
+    if (!frame_passes(s, f, &info, m->timestamp))
         return false;
-    note_passed(s, info.class, m->timestamp);
+    note_passed(s, info.class, splice_time(f, m));
     return true;
 }
 
@@ -177,6 +212,8 @@ void splice_feed_share(struct splice_feed *f)
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f)
 {
     bool any = false;
+    if (f->mode != FEED_SHARED)
+        return false;
     for (int c = CLASS_AUDIO; c <= CLASS_VIDEO; c++) {
         if (!s->passed[c].seen)
             continue;
@@ -187,15 +224,22 @@ bool splice_caught_up(const struct splice *s, const struct splice_feed *f)
     return any;
 }
 
+void splice_feed_expect(struct splice_feed *f, uint32_t time)
+{
+    f->expects = true;
+    f->expected_time = time;
+}
+
 void splice_feed_alone(struct splice_feed *f)
 {
-    f->mode = FEED_JOINING;
+    if (f->mode == FEED_SHARED)
+        f->mode = FEED_JOINING;
     f->overlap = false;
 }
 
 void splice_forget(struct splice *s)
 {
     memset(s->passed, 0, sizeof s->passed);
-    s->any = false;
+    s->any = s->rebased = false;
     s->last_time = 0;
 }

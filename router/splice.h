@@ -20,6 +20,7 @@ struct splice {
     struct splice_count passed[MEDIA_CLASS_COUNT];
     uint32_t last_time; /* of any type */
     bool any;
+    bool rebased; /* the player's clock is not the publisher's: no link continues it */
     uint32_t state_keys[SPLICE_STATES_MAX];
     uint64_t state_hashes[SPLICE_STATES_MAX];
     uint32_t state_count;
@@ -28,13 +29,18 @@ struct splice {
 enum splice_mode {
     FEED_LIVE = 0, /* the only link there is: all of it passes */
     FEED_JOINING,  /* replaces a link that is gone: what the player has is dropped */
-    FEED_SHARED,   /* one of two links that carry the stream: whichever is first with a message */
+    FEED_REBASED, /* of a node with a clock of its own: from a keyframe on, on the player's clock */
+    FEED_SHARED,  /* one of two links that carry the stream: whichever is first with a message */
 };
 
 /* What one node link has delivered. */
 struct splice_feed {
     enum splice_mode mode;
     bool overlap; /* SHARED, the new one: a type counts from where the link is behind the player */
+    bool expects; /* a first message of that time: another one shows that the clock is another */
+    uint32_t expected_time;
+    uint32_t offset; /* REBASED: from the node's clock to the player's */
+    bool began;      /* REBASED: the offset is known */
     struct splice_count had[MEDIA_CLASS_COUNT];
     bool joined[MEDIA_CLASS_COUNT];           /* SHARED with overlap */
     bool through[MEDIA_CLASS_COUNT];          /* JOINING: beyond what the player has */
@@ -44,6 +50,15 @@ struct splice_feed {
 };
 
 void splice_feed_reset(struct splice_feed *f, enum splice_mode mode, bool overlap);
+
+/* What the link is given first has that time; to be said before its first message. */
+void splice_feed_expect(struct splice_feed *f, uint32_t time);
+
+/* The time m is passed on with. */
+static inline uint32_t splice_time(const struct splice_feed *f, const struct rtmp_msg *m)
+{
+    return f->mode == FEED_REBASED ? m->timestamp + f->offset : m->timestamp;
+}
 
 /* True: to be passed on, behind what splice_next_state() gives. */
 MUST_CHECK bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m);

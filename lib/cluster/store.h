@@ -106,6 +106,7 @@ struct claim {
     char node[NODE_ID_MAX]; /* the owner */
     char next[NODE_ID_MAX]; /* LIVE and being moved there; "": not moving */
     bool planned;           /* and the old node still has it: players leave it when the new one has caught up */
+    uint32_t replay_time;   /* RTMP time of the first message that next is given */
     enum claim_state state;
     struct worker_id worker; /* that holds the publisher (LIVE) */
     uint64_t session;        /* the publisher's session id */
@@ -148,7 +149,7 @@ void store_claim_take(struct store *s, const struct claim_request *req, store_cl
 /* Ours (epoch) moves to the node next, which has the publication already: a new epoch, which players follow. May be called again
  * while it moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. Event stream_moving. */
 void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch, const char *next, bool planned,
-                      uint64_t now_ms, store_claim_cb *cb, void *arg);
+                      uint32_t replay_time, uint64_t now_ms, store_claim_cb *cb, void *arg);
 /* next is the owner now; the epoch stays. Event stream_moved. ERR_CONFLICT: no longer ours, or not moving. */
 MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, uint64_t now_ms);
 /* The publisher left: LIVE of ours (epoch) becomes HINT. keep false: forget it (it never started). ERR_CONFLICT: no longer ours. */

@@ -345,17 +345,20 @@ static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim *wa
     *c = old.claim;
     c->epoch = fresh;
     c->planned = want->planned;
+    c->replay_time = want->replay_time;
     memcpy(c->next, want->next, sizeof c->next);
     e = exchange(s, txn, &old, c);
     return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moving", c->key.text, c->next) : e;
 }
 
 void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch,
-                      const char *next, bool planned, uint64_t now_ms, store_claim_cb *cb,
-                      void *arg)
+                      const char *next, bool planned, uint32_t replay_time, uint64_t now_ms,
+                      store_claim_cb *cb, void *arg)
 {
     MDB_txn *txn;
-    struct claim want = {.key = *key, .epoch = epoch, .planned = planned}, c;
+    struct claim want = {
+        .key = *key, .epoch = epoch, .planned = planned, .replay_time = replay_time};
+    struct claim c;
     const size_t len = strlen(next);
     enum err e = len > 0 && len < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
     if (e == ERR_OK) {

@@ -105,6 +105,7 @@ size_t claim_record_write(const struct claim *c, uint8_t *buf)
     wr_text(&w, c->node);
     wr_text(&w, c->next);
     wr_u8(&w, c->planned);
+    wr_u32be(&w, c->replay_time);
     wr_u8(&w, (uint32_t)c->state);
     wr_worker(&w, &c->worker);
     wr_u64be(&w, c->session);
@@ -127,6 +128,7 @@ enum err claim_record_parse(const void *buf, size_t len, struct claim *out)
     rd_text(&r, c.node, sizeof c.node);
     rd_text(&r, c.next, sizeof c.next);
     c.planned = rd_enum(&r, 1) != 0;
+    c.replay_time = rd_u32be(&r);
     c.state = (enum claim_state)rd_enum(&r, CLAIM_HINT);
     rd_worker(&r, &c.worker);
     c.session = rd_u64be(&r);

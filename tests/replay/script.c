@@ -289,7 +289,10 @@ static void placed(struct stage *t, const struct words *w)
             ev.wait_release = true;
         else if (is(w, i, "took_over"))
             ev.took_over = true;
-        else if (is(w, i, "publication"))
+        else if (is(w, i, "replay")) {
+            ev.follow = true;
+            ev.time = number(w, ++i);
+        } else if (is(w, i, "publication"))
             ev.publication = number(w, ++i);
     }
     stage_step(t, &ev);
@@ -303,6 +306,7 @@ static void follow(struct stage *t, const struct words *w)
                                           .epoch = number(w, 2),
                                           .publication = number(w, 3),
                                           .follow = true,
+                                          .time = 0,
                                           .planned = is(w, 4, "planned")});
 }
 

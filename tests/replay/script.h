@@ -8,7 +8,7 @@
  *   client hold, client send     what it says between them arrives in one piece
  *   client reads BYTES | all     how much of what waits for it it takes; 0: stalls
  *   client ended | reset
- *   placed NODE [epoch N] [wait] [took_over]      answers to "place"
+ *   placed NODE [epoch N] [wait] [took_over] [publication N] [replay MS]      answers to "place"
  *   unplaced WHY
  *   released | moved NODE | taken_over | close WHY
  *   nodeI connected | failed | ended | reset      I: 0 or 1

@@ -11,7 +11,7 @@ static struct answer move(struct fixture *f, const char *key, uint64_t epoch, co
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(key);
-    store_claim_move(f->store, &k, epoch, next, true, t0, keep_answer, &a);
+    store_claim_move(f->store, &k, epoch, next, true, 1234, t0, keep_answer, &a);
     return a;
 }
 
@@ -55,6 +55,8 @@ static void test_there_and_on(void **state)
     assert_int_equal(b.c.publication, a.c.epoch);
     assert_string_equal(b.c.node, "a");
     assert_string_equal(claim_serving(&b.c), "b");
+    assert_true(b.c.planned);
+    assert_int_equal(b.c.replay_time, 1234);
     expect_streams(f, 1, 1, 0);
     /* b dies on the way: on to c */
     const struct answer c = move(f, "live/x", b.c.epoch, "c");

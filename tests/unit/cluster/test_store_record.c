@@ -35,6 +35,7 @@ static size_t claim_bytes(uint8_t *buf)
 {
     struct claim c = {.key = longest_key(),
                       .planned = true,
+                      .replay_time = 7,
                       .state = CLAIM_HINT,
                       .worker = longest_worker(),
                       .session = 1,

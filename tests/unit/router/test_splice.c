@@ -1,6 +1,6 @@
 /* What a player gets when its stream comes from another node: tables of (what the links deliver,
- * what arrives). A word is a type (a, v, d; A V: sequence headers, m: metadata, e: empty audio), a
- * time, and after a colon what it holds. */
+ * what arrives). A word is a type (a, v, k: keyframe, d; A V: sequence headers, m: metadata, e:
+ * empty audio), a time, and after a colon what it holds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,13 +27,16 @@ static struct rtmp_msg *make(struct bed *b, const char *word)
     const char *what = *colon == ':' ? colon + 1 : "";
     uint8_t buf[64];
     size_t len = 0;
-    uint8_t type = strchr("aAe", word[0])  ? RTMP_AUDIO
-                   : strchr("vV", word[0]) ? RTMP_VIDEO
-                                           : RTMP_DATA_AMF0;
+    uint8_t type = strchr("aAe", word[0])   ? RTMP_AUDIO
+                   : strchr("vVk", word[0]) ? RTMP_VIDEO
+                                            : RTMP_DATA_AMF0;
     switch (word[0]) {
     case 'a':
     case 'A':
         memcpy(buf, word[0] == 'a' ? "\xaf\x01" : "\xaf\x00", len = 2);
+        break;
+    case 'k':
+        memcpy(buf, "\x17\x01", len = 2);
         break;
     case 'v':
     case 'V':
@@ -78,10 +81,10 @@ static void feed(struct bed *b, int link, const char *words)
         if (splice_passes(&b->s, &b->feeds[link], m)) {
             struct rtmp_msg *state;
             while ((state = splice_next_state(&b->s, &b->feeds[link], m))) {
-                note(b, state, m->timestamp);
+                note(b, state, splice_time(&b->feeds[link], m));
                 rtmp_msg_unref(state);
             }
-            note(b, m, m->timestamp);
+            note(b, m, splice_time(&b->feeds[link], m));
         }
         rtmp_msg_unref(m);
     }
@@ -191,6 +194,41 @@ static void test_two_links(void **state)
     finish(&b);
 }
 
+/* SRS gives each player its own zero: from a keyframe on, on the player's clock, for good. */
+static void test_a_clock_of_its_own(void **state)
+{
+    (void)state;
+    struct bed b;
+    start(&b);
+    feed(&b, 0, "V0:h A0:h k100000 a100000 v100040 a100023");
+    b.out[0] = '\0';
+    splice_feed_reset(&b.feeds[1], FEED_JOINING, false);
+    splice_feed_expect(&b.feeds[1], 98000);
+    feed(&b, 1, "V0:h A0:h a0 v10 k20 a30 a10 v60");
+    assert_string_equal(b.out, "v100080 a100090 v100120");
+    /* the next node passes the publisher's time through, which the player has left */
+    b.out[0] = '\0';
+    splice_feed_reset(&b.feeds[0], FEED_JOINING, false);
+    splice_feed_expect(&b.feeds[0], 98000);
+    feed(&b, 0, "V0:g k98000 a98000 v98040");
+    assert_string_equal(b.out, "V100160:g v100160 a100160 v100200");
+    finish(&b);
+}
+
+static void test_a_late_start_is_no_other_clock(void **state)
+{
+    (void)state;
+    struct bed b;
+    start(&b);
+    feed(&b, 0, "d0 v100000 a100000 v100040");
+    splice_feed_reset(&b.feeds[1], FEED_JOINING, false);
+    splice_feed_expect(&b.feeds[1], 98000);
+    b.out[0] = '\0';
+    feed(&b, 1, "d0 a99000 v100040 a100010");
+    assert_string_equal(b.out, "a100010");
+    finish(&b);
+}
+
 static void test_another_publication(void **state)
 {
     (void)state;
@@ -211,6 +249,8 @@ int main(void)
         cmocka_unit_test(test_a_dead_node_replaced),
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_two_links),
+        cmocka_unit_test(test_a_clock_of_its_own),
+        cmocka_unit_test(test_a_late_start_is_no_other_clock),
         cmocka_unit_test(test_another_publication),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
