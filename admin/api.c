@@ -190,7 +190,8 @@ bool api_poll(struct api *a, struct api_call *call, struct http_reply *reply)
     else if (c.state == COMMAND_DONE)
         http_reply_empty(reply, 204);
     else
-        http_reply_problem(reply, 404, "the worker says: %s", c.result);
+        http_reply_problem(reply, c.kind == COMMAND_MOVE ? 409 : 404, "the worker says: %s",
+                           c.result);
     audit_change(a, call, reply);
     return true;
 }
@@ -241,16 +242,19 @@ bool api_flag_param(const struct http_request *req, const char *name, bool *out,
     return false;
 }
 
-void api_kick(struct api *a, const struct session_record *session, struct api_call *call,
-              struct http_reply *reply)
+/* node "": none */
+static void command_session(struct api *a, enum command_kind kind,
+                            const struct session_record *session, const char *node,
+                            struct api_call *call, struct http_reply *reply)
 {
     struct store_command c = {
-        .kind = COMMAND_KICK,
+        .kind = kind,
         .worker = session->worker,
         .session = session->id,
         .posted_ms = a->now_ms,
         .deadline_ms = a->now_ms + KICK_WAIT_MS,
     };
+    (void)snprintf(c.node, sizeof c.node, "%s", node);
     call->session = session->id;
     call->key = session->key;
     const enum err e = store_command_post(a->store, &c);
@@ -261,6 +265,18 @@ void api_kick(struct api *a, const struct session_record *session, struct api_ca
     reply->kind = HTTP_REPLY_WAIT;
     reply->command = c.id;
     call->deadline_ms = a->mono_ms + KICK_WAIT_MS;
+}
+
+void api_kick(struct api *a, const struct session_record *session, struct api_call *call,
+              struct http_reply *reply)
+{
+    command_session(a, COMMAND_KICK, session, "", call, reply);
+}
+
+void api_move(struct api *a, const struct session_record *publisher, const char *node,
+              struct api_call *call, struct http_reply *reply)
+{
+    command_session(a, COMMAND_MOVE, publisher, node, call, reply);
 }
 
 static void keep_claim(void *arg, enum err e, const struct claim *c)

@@ -64,6 +64,8 @@ bool api_page_params(const struct http_request *req, uint32_t *limit, const char
 bool api_flag_param(const struct http_request *req, const char *name, bool *out, struct http_reply *reply);
 /* Asks the session's worker to end it; the reply waits. */
 void api_kick(struct api *a, const struct session_record *session, struct api_call *call, struct http_reply *reply);
+/* The same for moving a live publisher's stream to a node; done when the move has begun. */
+void api_move(struct api *a, const struct session_record *publisher, const char *node, struct api_call *call, struct http_reply *reply);
 /* The stream that text names: app/name or, as logs show it, "#" and 8 hex digits of a live one. ERR_INVALID, ERR_NOT_FOUND; ERR_CONFLICT:
  * several live streams have that hash. */
 MUST_CHECK enum err api_stream_named(struct api *a, const char *text, struct stream_key *out);

@@ -166,7 +166,8 @@ void api_stream_delete(struct api *a, const struct http_request *req, struct api
     api_kick(a, &publisher, call, reply);
 }
 
-static void check_target(struct api *a, const json_t *body, struct http_field_errors *errors)
+static void check_target(struct api *a, const json_t *body, char node[NODE_ID_MAX],
+                         struct http_field_errors *errors)
 {
     const char *name;
     json_t *value;
@@ -183,22 +184,31 @@ static void check_target(struct api *a, const json_t *body, struct http_field_er
         http_field_errors_add(errors, "to", "to: the id of a node is expected");
     else if (store_node_get(a->store, to, &n, &etag) != ERR_OK)
         http_field_errors_add(errors, "to", "to: no node %.64s", to);
+    else
+        memcpy(node, n.conf.id, NODE_ID_MAX);
 }
 
 void api_stream_move(struct api *a, const struct http_request *req, struct api_call *call,
                      struct http_reply *reply)
 {
     struct http_field_errors errors = {0};
+    char node[NODE_ID_MAX] = "";
     struct claim c;
     json_t *body = api_body(req, reply);
     if (!body)
         return;
-    check_target(a, body, &errors);
+    check_target(a, body, node, &errors);
     json_decref(body);
-    if (errors.count)
+    if (errors.count) {
         http_reply_invalid(reply, &errors);
-    else if (named_claim(a, call->param, &c, reply) && c.state == CLAIM_LIVE)
-        http_reply_problem(reply, 409, "live streams cannot be moved yet");
-    else if (reply->status == 0)
+        return;
+    }
+    if (!named_claim(a, call->param, &c, reply))
+        return;
+    if (c.state != CLAIM_LIVE) {
         http_reply_problem(reply, 404, "the stream is not live: there is nothing to move");
+        return;
+    }
+    const struct session_record publisher = {.id = c.session, .worker = c.worker, .key = c.key};
+    api_move(a, &publisher, node, call, reply);
 }

@@ -15,6 +15,8 @@ enum metric_per {
     PER_LIVE_WORKER, /* one with a fresh heartbeat: what only the living have */
     PER_HEALTHD,
     PER_REASON, /* a worker and a reason for which sessions were closed */
+    PER_CAUSE,  /* a worker and a cause for which streams were moved */
+    PER_GAP,    /* a worker; the gap of moved players */
     PER_PHASE,  /* a worker and a phase of set-up */
     PER_NODE_INFO,
     PER_PROCESS_INFO,
@@ -334,6 +336,34 @@ static const struct metric metrics[] = {
      .kind = METRIC_HISTOGRAM,
      .per = PER_PHASE,
      .help = "How long sessions waited until their stream started, by phase."},
+    {.name = "weir_rehome_moves_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_CAUSE,
+     .help = "Live streams moved to another node, by reason."},
+    {.name = "weir_rehome_failures_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Publishers that were closed because no node could be found for their live stream.",
+     FIELD(process_record, rehome_failed)},
+    {.name = "weir_rehome_players_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Players that followed a stream that was moved.",
+     FIELD(process_record, rehomed_players)},
+    {.name = "weir_rehome_dropped_messages_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Messages given up beyond failover.gop_bytes while there was no node.",
+     FIELD(process_record, rehome_dropped)},
+    {.name = "weir_rehome_kept_bytes",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Media kept for the moving of live streams.",
+     FIELD(process_record, kept_bytes)},
+    {.name = "weir_rehome_gap_seconds",
+     .kind = METRIC_HISTOGRAM,
+     .per = PER_GAP,
+     .help = "How long a player was without media while its stream was moved."},
     {.name = "weir_healthd_checks_total",
      .kind = METRIC_COUNTER,
      .per = PER_HEALTHD,
@@ -502,24 +532,47 @@ static void write_reasons(FILE *out, const struct metric *m, const struct proces
     }
 }
 
-static void write_phases(FILE *out, const struct metric *m, const struct process_record *p)
+static void write_causes(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], worker[LABELS_MAX];
+    worker_label(p, worker);
+    for (unsigned cause = 0; cause < REHOME_CAUSE_COUNT; cause++) {
+        (void)snprintf(labels, sizeof labels, "{%.128s,reason=\"%s\"}", worker,
+                       rehome_cause_name((enum rehome_cause)cause));
+        write_sample(out, m, labels, p->rehomed[cause]);
+    }
+}
+
+/* labels: without braces */
+static void write_histogram(FILE *out, const struct metric *m, const char *labels,
+                            const struct process_histogram *h)
+{
+    uint64_t below = 0;
+    for (unsigned i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++) {
+        below += h->bucket[i];
+        fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", m->name, labels,
+                process_histogram_bounds_us[i] / US_PER_S, below);
+    }
+    fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", m->name, labels, h->count);
+    fprintf(out, "%s_sum{%s} %.15g\n", m->name, labels, (double)h->sum_us / US_PER_S);
+    fprintf(out, "%s_count{%s} %" PRIu64 "\n", m->name, labels, h->count);
+}
+
+static void write_gaps(FILE *out, const struct metric *m, const struct process_record *p)
 {
     char worker[LABELS_MAX];
     worker_label(p, worker);
+    write_histogram(out, m, worker, &p->rehome_gap);
+}
+
+static void write_phases(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], worker[LABELS_MAX];
+    worker_label(p, worker);
     for (unsigned phase = 0; phase < SETUP_PHASE_COUNT; phase++) {
-        const struct process_histogram *h = &p->setup[phase];
-        const char *name = setup_phase_name((enum setup_phase)phase);
-        uint64_t below = 0;
-        for (unsigned i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++) {
-            below += h->bucket[i];
-            fprintf(out, "%s_bucket{%s,phase=\"%s\",le=\"%g\"} %" PRIu64 "\n", m->name, worker,
-                    name, process_histogram_bounds_us[i] / US_PER_S, below);
-        }
-        fprintf(out, "%s_bucket{%s,phase=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", m->name, worker, name,
-                h->count);
-        fprintf(out, "%s_sum{%s,phase=\"%s\"} %.15g\n", m->name, worker, name,
-                (double)h->sum_us / US_PER_S);
-        fprintf(out, "%s_count{%s,phase=\"%s\"} %" PRIu64 "\n", m->name, worker, name, h->count);
+        (void)snprintf(labels, sizeof labels, "%.128s,phase=\"%s\"", worker,
+                       setup_phase_name((enum setup_phase)phase));
+        write_histogram(out, m, labels, &p->setup[phase]);
     }
 }
 
@@ -545,6 +598,10 @@ static void write_process(FILE *out, const struct metric *m, const struct proces
         write_reasons(out, m, p);
     else if (m->per == PER_PHASE && router)
         write_phases(out, m, p);
+    else if (m->per == PER_CAUSE && router)
+        write_causes(out, m, p);
+    else if (m->per == PER_GAP && router)
+        write_gaps(out, m, p);
     else if (router && (m->per == PER_WORKER || (m->per == PER_LIVE_WORKER && alive)))
         write_worker(out, m, p, alive);
 }

@@ -379,20 +379,46 @@ static void test_streams(void **state)
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/streams/%2300000000", NULL), 404);
 }
 
+static bool take_command(void *arg, const struct store_command *c)
+{
+    *(struct store_command *)arg = *c;
+    return false;
+}
+
+static struct store_command pending(struct fixture *f)
+{
+    static const struct worker_id w = {.router = "r1"};
+    struct store_command c = {0};
+    assert_int_equal(store_commands_pending(f->store, &w, clock_wall_ms(), take_command, &c),
+                     ERR_OK);
+    return c;
+}
+
 static void test_move(void **state)
 {
     struct fixture *f = *state;
     add_node(f, "n1");
-    (void)publish(f, "live/a", "n1");
-    assert_int_equal(ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{\"to\": \"n1\"}"), 409);
-    expect(f, "detail", "live streams cannot be moved yet");
+    const struct session_record p = publish(f, "live/a", "n1");
+    for (int done = 0; done < 2; done++) {
+        (void)ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{\"to\": \"n1\"}");
+        assert_int_equal(f->reply.kind, HTTP_REPLY_WAIT);
+        const struct store_command c = pending(f);
+        assert_int_equal(c.kind, COMMAND_MOVE);
+        assert_int_equal(c.session, p.id);
+        assert_string_equal(c.node, "n1");
+        assert_int_equal(store_command_finish(f->store, c.id, done ? COMMAND_DONE : COMMAND_FAILED,
+                                              "not a node it can move to"),
+                         ERR_OK);
+        assert_true(api_poll(&f->api, &f->call, &f->reply));
+        assert_int_equal(f->reply.status, done ? 204 : 409);
+    }
     assert_int_equal(ask(f, HTTP_POST, "/api/v1/streams/live%2Fb/move", "{\"to\": \"n1\"}"), 404);
     assert_int_equal(ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{\"to\": \"n9\"}"), 422);
     expect(f, "errors/0/pointer", "/to");
     assert_int_equal(ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{}"), 422);
     assert_int_equal(
         ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{\"to\": \"n1\", \"now\": 1}"), 422);
-    assert_int_equal(log_count(f, "event=api_change"), 1); /* the node */
+    assert_int_equal(log_count(f, "event=api_change"), 2); /* the node, the move that was taken */
 }
 
 static void test_sessions(void **state)
@@ -448,21 +474,6 @@ static void test_sessions(void **state)
     }
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/sessions/1", NULL), 404);
     assert_int_equal(ask(f, HTTP_DELETE, "/api/v1/sessions/x", NULL), 404);
-}
-
-static bool take_command(void *arg, const struct store_command *c)
-{
-    *(struct store_command *)arg = *c;
-    return false;
-}
-
-static struct store_command pending(struct fixture *f)
-{
-    static const struct worker_id w = {.router = "r1"};
-    struct store_command c = {0};
-    assert_int_equal(store_commands_pending(f->store, &w, clock_wall_ms(), take_command, &c),
-                     ERR_OK);
-    return c;
 }
 
 static void test_kick(void **state)
