@@ -62,12 +62,18 @@ def test_from_an_empty_cluster(admin, router, cluster, publish, play):
     assert a.get(f"/api/v1/nodes/{owner}")["streams"] == 1
     assert a.ask("DELETE", f"/api/v1/nodes/{owner}").problem["status"] == 409
 
-    # drained: the next stream goes elsewhere, this one stays
+    # drained: the next stream goes elsewhere, and this one moves; back on command
     assert a.ask("PUT", f"/api/v1/nodes/{owner}/state", {"state": "drain"}).json["state"] == "drain"
     answer = a.get("/api/v1/lookup?app=live&name=other")
     assert answer["node"] != owner
     assert next(c for c in answer["candidates"] if c["id"] == owner)["why"] == "draining"
-    assert a.ask("POST", a.stream("live/cam1") + "/move", {"to": machines[0].id}).problem["status"] == 409
+    procs.eventually(lambda: a.get(a.stream("live/cam1"))["node"] != owner, what="the stream has left")
+    procs.eventually(lambda: a.get(f"/api/v1/nodes/{owner}")["sessions"] == 0, what="the node is empty")
+    assert a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).problem["status"] == 409
+    assert a.ask("PUT", f"/api/v1/nodes/{owner}/state", {"state": "enabled"}).json["state"] == "enabled"
+    procs.eventually(lambda: a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).status == 204, what="it may move back")
+    procs.eventually(lambda: a.get(a.stream("live/cam1"))["node"] == owner, what="the stream is back")
+    assert publisher.running and player.running
 
     # kicked: one player, then the publisher
     session = a.items("/api/v1/sessions?kind=play")[0]

@@ -16,7 +16,8 @@ import pytest
 import rtmp
 import weir
 
-LONG = bool(os.environ.get("WEIR_LONG"))
+LONG = bool(os.environ.get("WEIR_LONG") or os.environ.get("WEIR_TEST_LONG"))
+only_long = pytest.mark.skipif(not LONG, reason="long")
 EASY = {"max_load_factor": 0}
 OFTEN = {"max_moves": 1000}
 
@@ -80,7 +81,7 @@ def test_kill(workers, cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=workers, placement=EASY, failover=OFTEN)
     e = exact(r, 20 if LONG else 6, 3)
-    drill(three, 50 if LONG else 6, lambda n: n.kill(), lambda n: n.start())
+    drill(three, 50 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
     result = e.report()
     gaps = sorted(int(line["ms"]) for line in r.logs("player_rehomed"))
     print(f"{len(gaps)} moves of players: median {gaps[len(gaps) // 2]} ms, worst {gaps[-1]} ms without media")
@@ -91,7 +92,7 @@ def test_kill_two_at_once(cluster, router, exact):
     four = cluster(4)
     r = router(four, workers=2, placement=EASY, failover=OFTEN)
     e = exact(r, 8, 2)
-    for i in range(10 if LONG else 3):
+    for i in range(10 if LONG else 2):
         pair = random.sample(four, 2)
         sleep_random(1.0, 2.0)
         for n in pair:
@@ -102,16 +103,28 @@ def test_kill_two_at_once(cluster, router, exact):
     e.report()
 
 
-@pytest.mark.parametrize("what", [{"kind": "a"}, {"kind": "v"}, {"gop": 10000}, {"time": 2**32 - 6000}, {"twice": 1}, {"bytes": 20000}])
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"kind": "a"},
+        {"gop": 10000, "time": 2**32 - 6000, "twice": 1},
+        pytest.param({"kind": "v"}, marks=only_long),
+        pytest.param({"gop": 10000}, marks=only_long),
+        pytest.param({"time": 2**32 - 6000}, marks=only_long),
+        pytest.param({"twice": 1}, marks=only_long),
+        pytest.param({"bytes": 20000}, marks=only_long),
+    ],
+)
 def test_kinds_of_streams(what, cluster, router, exact):
     """Audio alone, video alone, long groups, times that wrap, two messages at each time, 4 Mbit/s."""
     three = cluster(3)
     r = router(three, workers=2, placement=EASY, failover=OFTEN)
     e = exact(r, 3, 2, **what)
-    drill(three, 4, lambda n: n.kill(), lambda n: n.start(), pause=(1.5, 2.5))
+    drill(three, 4 if LONG else 2, lambda n: n.kill(), lambda n: n.start(), pause=(1.5, 2.5))
     e.report()
 
 
+@only_long
 def test_slow_players(cluster, router, exact):
     """A player that is seconds behind loses nothing either: what it has not read waits in the router."""
     three = cluster(3)
@@ -121,7 +134,7 @@ def test_slow_players(cluster, router, exact):
     e.report()
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=only_long), 4])
 def test_hang(workers, cluster, router, exact):
     """SIGSTOP: the gap is the stall time and a little."""
     three = cluster(3)
@@ -132,7 +145,7 @@ def test_hang(workers, cluster, router, exact):
         time.sleep(3)
         node.resume()
 
-    drill(three, 12 if LONG else 3, lambda n: n.pause(), heal)
+    drill(three, 12 if LONG else 2, lambda n: n.pause(), heal)
     result = e.report()
     assert r.logs("stream_moved", reason="silent")
     assert result["gap_worst"] < 2500
@@ -143,7 +156,7 @@ def test_leave(cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=2, placement=EASY, failover=OFTEN)
     e = exact(r, 20 if LONG else 6, 3)
-    for i in range(30 if LONG else 3):
+    for i in range(30 if LONG else 2):
         gone = three[i % 3]
         sleep_random(1.0, 2.0)
         r.reload(nodes=[n for n in three if n is not gone])
