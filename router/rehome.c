@@ -17,7 +17,6 @@ enum {
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
     LIVE_BEHIND_MS = 30000, /* a stream that is live on a node is no further behind a player */
-    CONTROL_KINDS = SESSION_CONTROLS_MAX,
 };
 
 bool rehome_enabled(const struct session *s)
@@ -136,7 +135,7 @@ static void dial(struct session *s, const char *node, enum rehome_phase phase, u
     snprintf(s->link_nodes[i], sizeof s->link_nodes[i], "%s", node);
     snprintf(r->node, sizeof r->node, "%s", node);
     r->link = i;
-    r->claimed = r->waiting = r->replaying = r->caught_up = r->states_sent = false;
+    r->waiting = r->replaying = r->caught_up = r->states_sent = false;
     splice_feed_reset(&r->feeds[i], r->planned ? FEED_SHARED : FEED_JOINING, r->planned);
     enter_phase(s, phase, now_ms + patience_ms(s));
 }
@@ -352,11 +351,9 @@ void rehome_node_connected(struct session *s, const struct session_event *ev, ui
 
 static void move_claim(struct session *s)
 {
-    struct session_rehome *r = &s->rehome;
     fresh_link(s)->state = NODE_LIVE;
     enter_phase(s, RH_CLAIM, 0);
     s->actions |= ACT_MOVE;
-    r->claimed = true;
 }
 
 /* The player's new link is where the replay will reach it. */
@@ -581,10 +578,9 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
         publisher_done(s, now_ms);
 }
 
-void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+void rehome_publisher_media(struct session *s, uint64_t now_ms)
 {
-    struct session_rehome *r = &s->rehome;
-    (void)m; /* it is kept already, and the next of the replay */
+    struct session_rehome *r = &s->rehome; /* what came is kept already, the next of the replay */
     if (s->state == SESS_REHOME && r->caught_up && fresh_link(s))
         (void)replay_some(s, UINT32_MAX, UINT32_MAX, now_ms);
 }

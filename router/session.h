@@ -158,11 +158,9 @@ struct session_rehome {
     bool planned;           /* the old link is still in use */
     int link;               /* being set up, or -1 */
     char node[NODE_ID_MAX]; /* it goes to */
-    char wish[NODE_ID_MAX]; /* the operator's choice */
-    uint64_t began_ms, lost_ms, grace_until_ms;
+    uint64_t began_ms, grace_until_ms;
     uint32_t rounds;   /* how often no node was found */
     uint64_t again_ms; /* when the link to the same node was last made anew; 0: never */
-    bool claimed;      /* the claim was moved there */
     bool waiting;      /* ACT_AUDIENCE is being answered */
     bool again;        /* player: on its way back to the same node */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
