@@ -86,9 +86,9 @@ def test_from_an_empty_cluster(admin, router, cluster, publish, play):
     assert a.items("/api/v1/streams") == []
     assert a.ask("DELETE", f"/api/v1/nodes/{owner}").status == 204
     assert {n["id"] for n in a.items("/api/v1/nodes")} == {n.id for n in machines} - {owner}
-    procs.eventually(lambda: len(a.logs("api_change")) == 7, what="each change is in the log")
+    procs.eventually(lambda: len(a.logs("api_change")) == 9, what="each change is in the log")
     changes = [(c["method"], c["status"]) for c in a.logs("api_change")]
-    assert changes == [("PUT", "201")] * 3 + [("PUT", "200")] + [("DELETE", "204")] * 3
+    assert changes == [("PUT", "201")] * 3 + [("PUT", "200")] * 2 + [("POST", "204")] + [("DELETE", "204")] * 3
 
 
 def test_routers_act_at_once(admin, router, fakes, client):
