@@ -22,6 +22,7 @@ enum {
     WRITE_BATCH_BYTES = 256 * 1024,
     FLUSHES_PER_RUN = 8,
     REPLAY_RECEIVE_BYTES = 1024 * 1024,
+    QUICK_AFTER_MOVE_MS = 1000, /* a replay arrives meanwhile */
 };
 
 /* ---- small things ---- */
@@ -35,7 +36,10 @@ static void set_option(int fd, int level, int option, int value)
 /* Linux falls back to delayed acks by itself; during set-up each would cost the peer 40 ms. */
 static void quick_ack(const struct session_conn *c, int fd)
 {
-    if (c->s.state != SESS_RELAY)
+    const struct session *s = &c->s;
+    const bool replay =
+        s->rehome.count > 0 && clock_mono_ms() - s->node_started_ms < QUICK_AFTER_MOVE_MS;
+    if (s->state != SESS_RELAY || replay)
         set_option(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
 }
 
