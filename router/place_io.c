@@ -76,11 +76,13 @@ static void put_record(struct session_conn *c)
     struct session *s = &c->s;
     if (!w->store)
         return;
+    if (!c->recorded)
+        c->stream_began_ms = clock_wall_ms();
     struct session_record r = {.id = s->id,
                                .kind = s->kind,
                                .worker = w->id,
                                .key = s->key,
-                               .started_ms = clock_wall_ms()};
+                               .started_ms = c->stream_began_ms};
     memcpy(r.client, c->client, sizeof r.client);
     memcpy(r.node, s->node, sizeof r.node);
     r.bytes_in = s->client.bytes_in;
@@ -211,6 +213,16 @@ static void nowhere(struct session_conn *c)
     session_post(c, &(struct session_event){.kind = SE_UNPLACED, .why = WHY_NO_NODE});
 }
 
+/* Until the loads are read again: placements of the meantime must see the ones before them. */
+static void count_stream(struct worker *w, const char *node, bool more)
+{
+    struct node *n = node_table_find(w->nodes, node);
+    if (n && more)
+        n->streams++;
+    else if (n && n->streams > 0)
+        n->streams--;
+}
+
 static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
 {
     struct place_call *call = arg;
@@ -226,6 +238,9 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
         return;
     }
     if (e == ERR_OK) {
+        if (c->found_live)
+            count_stream(w, c->found.node, false);
+        count_stream(w, was.node, true);
         placed(c, was.node, was.reason, claim, was.takes_over);
     } else if ((e == ERR_CONFLICT || e == ERR_FULL) && c->place_rounds < PLACE_ROUNDS_MAX) {
         if (e == ERR_FULL && !worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads"))
@@ -432,6 +447,7 @@ void place_release(struct session_conn *c)
         mark_audience(w, &ended->key);
     if (ended->epoch == 0 || !w->store)
         return;
+    count_stream(w, c->s.node, false);
     const enum err e =
         store_claim_release(w->store, &ended->key, ended->epoch, ended->keep_hint, clock_wall_ms());
     if (e != ERR_CONFLICT && e != ERR_NOT_FOUND)

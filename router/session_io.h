@@ -39,6 +39,7 @@ struct session_conn {
     uint64_t told_epoch;    /* of the last claim that this session has acted on */
     bool recorded;          /* has a session record */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
+    uint64_t stream_began_ms; /* Unix time: its record says so, also after a move */
     uint64_t refresh_bytes, refresh_ms;                 /* of the last refresh: bitrate */
     struct sockaddr_storage peer, local;
     uint8_t addr[16]; /* the client's, v4 mapped */
