@@ -9,10 +9,6 @@
 enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
-    MOVES_AT_ONCE = 64,         /* planned ones of a worker that are under way */
-    MOVES_LOOK_MS = 60000,      /* after a change of the nodes */
-    MOVE_AGAIN_MS = 1000,       /* before a stream that could not be moved is tried again */
-    RELOAD_SETTLE_MS = 1000,    /* new connections may reach the old process for a moment */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
 };
 
@@ -59,7 +55,7 @@ static struct session_conn *call_end(struct place_call *call)
     return c;
 }
 
-static void ring(struct worker *w, const struct stream_key *key, uint64_t more_slots)
+void place_ring(struct worker *w, const struct stream_key *key, uint64_t more_slots)
 {
     uint64_t slots = 0;
     uint32_t players;
@@ -70,7 +66,7 @@ static void ring(struct worker *w, const struct stream_key *key, uint64_t more_s
 
 /* ---- records ---- */
 
-static void put_record(struct session_conn *c)
+void place_put_record(struct session_conn *c)
 {
     struct worker *w = c->w;
     struct session *s = &c->s;
@@ -138,7 +134,7 @@ void place_refresh_records(struct worker *w)
 /* ---- who has followed a move ---- */
 
 /* Says in the store how far this worker's players of the stream are. */
-static void mark_audience(struct worker *w, const struct stream_key *key)
+void place_mark_audience(struct worker *w, const struct stream_key *key)
 {
     uint64_t epoch = 0;
     bool cut = true;
@@ -179,7 +175,7 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
     /* The record first: a publisher elsewhere must see this player before it counts on its audience
      */
     memcpy(c->s.node, id, sizeof id);
-    put_record(c);
+    place_put_record(c);
     c->placed_us = clock_mono_us();
     process_histogram_add(&w->process.setup[SETUP_LOOKUP], c->placed_us - c->asked_us);
     c->told_epoch = c->found_live ? c->found.epoch : 0;
@@ -193,7 +189,7 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
     if (!claim)
         return;
     const bool here = took_over && strcmp(claim->previous.router, w->id.router) == 0;
-    ring(w, &claim->key, here ? UINT64_C(1) << claim->previous.slot : 0);
+    place_ring(w, &claim->key, here ? UINT64_C(1) << claim->previous.slot : 0);
     place_read_changes(
         w); /* the one we took over from, and waiting players, may be this worker's own */
 }
@@ -444,7 +440,7 @@ void place_release(struct session_conn *c)
     stream_index_remove(&w->streams, &c->member);
     delete_record(c);
     if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
-        mark_audience(w, &ended->key);
+        place_mark_audience(w, &ended->key);
     if (ended->epoch == 0 || !w->store)
         return;
     count_stream(w, c->s.node, false);
@@ -621,301 +617,4 @@ void place_read_changes(struct worker *w)
     while (read_batch(w))
         ;
     w->reading_changes = false;
-}
-
-/* ---- moving live streams ---- */
-
-void place_rehoming(struct session_conn *c)
-{
-    const struct session *s = &c->s;
-    char stream[STREAM_KEY_MAX];
-    LOG(&c->w->log, LOG_WARN, EV_STREAM_MOVING, log_u64(K_SID, s->id),
-        log_text(K_CLIENT, c->client),
-        log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
-        log_text(K_REASON, rehome_cause_name(s->rehome.cause)));
-}
-
-static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
-{
-    struct session_conn *c = arg;
-    struct worker *w = c->w;
-    c->place_waiting--;
-    if (c->dead)
-        return;
-    if (e == ERR_CONFLICT) {
-        session_post(c, &(struct session_event){.kind = SE_TAKEN_OVER});
-        return;
-    }
-    (void)worker_store_ok(w, e, "claim");
-    session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED,
-                                            .epoch = e == ERR_OK ? claim->epoch : 0});
-    if (e != ERR_OK)
-        return;
-    const struct stream_key key = claim->key;
-    ring(w, &key, 0);
-    place_read_changes(w); /* players of our own */
-}
-
-void place_move(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    const struct session *s = &c->s;
-    if (!w->store || s->claim_epoch == 0) {
-        session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED});
-        return;
-    }
-    c->place_waiting++;
-    store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, s->rehome.planned,
-                     session_replay_time(s), clock_wall_ms(), on_claim_moved, c);
-}
-
-void place_audience(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    const struct session *s = &c->s;
-    uint32_t behind = 0;
-    if (w->store && s->claim_epoch != 0 &&
-        !worker_store_ok(w,
-                         store_audience_behind(w->store, &s->key, s->claim_epoch,
-                                               s->rehome.phase == RH_OVERLAP, clock_wall_ms(),
-                                               &behind),
-                         "audience"))
-        behind = 0;
-    session_post(c, &(struct session_event){.kind = SE_AUDIENCE, .ready = behind == 0});
-}
-
-void place_attached(struct session_conn *c)
-{
-    const struct stream_key key = c->s.key;
-    put_record(c);
-    mark_audience(c->w, &key);
-}
-
-void place_arrived(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    const struct session *s = &c->s;
-    const struct session_rehome *r = &s->rehome;
-    char stream[STREAM_KEY_MAX];
-    put_record(c);
-    w->process.rehomed[r->cause]++;
-    w->process.rehome_dropped += r->kept_dropped;
-    LOG(&w->log, LOG_INFO, EV_STREAM_MOVED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
-        log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, s->node),
-        log_text(K_REASON, rehome_cause_name(r->cause)), log_u64(K_REHOMES, r->count),
-        log_u64(K_COUNT, r->replayed), log_u64(K_EPOCH, s->claim_epoch), log_u64(K_MS, r->gap_ms));
-    if (!w->store || s->claim_epoch == 0)
-        return;
-    const struct stream_key key = s->key;
-    const enum err e = store_claim_arrived(w->store, &key, s->claim_epoch, clock_wall_ms());
-    if (e != ERR_CONFLICT)
-        (void)worker_store_ok(w, e, "claim");
-    ring(w, &key, 0);
-    place_read_changes(w);
-}
-
-void place_resumed(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    const struct session_rehome *r = &c->s.rehome;
-    w->process.rehomed_players++;
-    process_histogram_add(&w->process.rehome_gap, r->gap_ms * 1000);
-    LOG(&w->log, LOG_INFO, EV_PLAYER_REHOMED, log_u64(K_SID, c->s.id),
-        log_text(K_CLIENT, c->client), log_text(K_NODE, c->s.node),
-        log_u64(K_EPOCH, r->followed_epoch), log_u64(K_MS, r->gap_ms));
-}
-
-static void on_ends(void *arg, enum err e, const struct claim *claim)
-{
-    struct session_conn *c = arg;
-    c->place_waiting--;
-    session_post(c, &(struct session_event){.kind = SE_PUBLISHER,
-                                            .ready = e == ERR_OK && claim->state == CLAIM_LIVE});
-}
-
-void place_ends(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    if (!w->store) {
-        session_post(c, &(struct session_event){.kind = SE_PUBLISHER});
-        return;
-    }
-    c->place_waiting++;
-    const struct stream_key key = c->s.key;
-    store_claim_get(w->store, &key, w->config->placement.hold_ms, clock_wall_ms(), on_ends, c);
-}
-
-/* ---- planned moves ---- */
-
-static struct node_generation *generation_of(struct worker *w, const char *id)
-{
-    for (uint32_t i = 0; i < w->generation_count; i++)
-        if (strcmp(w->generations[i].id, id) == 0)
-            return &w->generations[i];
-    return NULL;
-}
-
-static bool note_generation(void *arg, const struct node_status *st)
-{
-    struct worker *w = arg;
-    struct node_generation *g = generation_of(w, st->id);
-    if (!g && w->generation_count < NODES_MAX) {
-        g = &w->generations[w->generation_count++];
-        *g = (struct node_generation){.generations = st->generations};
-        memcpy(g->id, st->id, sizeof g->id);
-    } else if (g && g->generations != st->generations) {
-        if (g->generations != 0 && st->generations > g->generations)
-            w->moves_until_ms = (g->changed_ms = clock_mono_ms()) + MOVES_LOOK_MS;
-        g->generations = st->generations;
-    }
-    return true;
-}
-
-void place_read_generations(struct worker *w)
-{
-    (void)worker_store_ok(w, store_status_list(w->store, note_generation, w), "node status");
-}
-
-static bool leaves_streams(const struct worker *w, const char *id)
-{
-    const struct node *n = node_table_get(w->nodes, id);
-    return !n || n->admin != NODE_ENABLED || n->leaving;
-}
-
-/* The stream began on a process of the node that new players do not reach any more. */
-static bool is_outdated(struct worker *w, const struct session *s, uint64_t now_ms)
-{
-    const struct node_generation *g = generation_of(w, s->node);
-    return g && g->changed_ms != 0 && s->node_started_ms < g->changed_ms &&
-           now_ms >= g->changed_ms + RELOAD_SETTLE_MS;
-}
-
-static void leave_if_waiting(void *arg, enum err e, const struct claim *claim)
-{
-    struct session_conn *c = arg;
-    c->place_waiting--;
-    if (e == ERR_NOT_FOUND || (e == ERR_OK && claim->state == CLAIM_HINT))
-        session_post(c, &(struct session_event){.kind = SE_STREAM_MOVED, .node = ""});
-}
-
-/* A player follows its stream; one that waits for a stream goes where that would go now. */
-static void move_waiting_player(struct session_conn *c)
-{
-    const struct stream_key key = c->s.key;
-    c->place_waiting++;
-    store_claim_get(c->w->store, &key, c->w->config->placement.hold_ms, clock_wall_ms(),
-                    leave_if_waiting, c);
-}
-
-/* True: a move has begun. */
-static bool move_one(struct session_conn *c, uint64_t now_ms)
-{
-    struct worker *w = c->w;
-    const struct session *s = &c->s;
-    if (c->dead || s->state != SESS_RELAY || now_ms < c->move_after_ms)
-        return false;
-    const bool leave = leaves_streams(w, s->node);
-    if (!leave && !is_outdated(w, s, now_ms))
-        return false;
-    c->move_after_ms = now_ms + MOVE_AGAIN_MS;
-    if (s->kind == SESSION_PLAY && leave && w->store)
-        move_waiting_player(c);
-    if (s->kind == SESSION_PLAY)
-        return false;
-    session_post(c, &(struct session_event){.kind = SE_MOVE,
-                                            .cause = leave ? REHOME_DRAIN : REHOME_RELOAD,
-                                            .node = ""});
-    return true;
-}
-
-/* Sessions are only looked through when there may be any to move. */
-static bool moves_wanted(struct worker *w, uint64_t now_ms)
-{
-    if (w->moves_version != w->nodes->version)
-        w->moves_until_ms = now_ms + MOVES_LOOK_MS;
-    w->moves_version = w->nodes->version;
-    if (now_ms < w->moves_until_ms)
-        return true;
-    for (uint32_t i = 0; i < w->nodes->count; i++) {
-        const struct node *n = &w->nodes->nodes[i];
-        if (n->sessions > 0 && (n->admin != NODE_ENABLED || n->leaving))
-            return true;
-    }
-    return false;
-}
-
-void place_move_planned(struct worker *w)
-{
-    const double per_turn = w->config->failover.moves_per_second * (STORE_POLL_MS / 1000.0);
-    const uint64_t now_ms = clock_mono_ms();
-    uint32_t under_way = 0;
-    if (w->config->failover.max_moves == 0 || !moves_wanted(w, now_ms))
-        return;
-    w->moves_allowed += per_turn;
-    if (w->moves_allowed > per_turn + 1)
-        w->moves_allowed = per_turn + 1;
-    for (const struct session_conn *c = w->conns; c; c = c->next)
-        under_way += c->s.state == SESS_REHOME && c->s.kind == SESSION_PUBLISH;
-    for (struct session_conn *c = w->conns, *next; c; c = next) {
-        next = c->next;
-        if (w->moves_allowed < 1 || under_way >= MOVES_AT_ONCE)
-            return;
-        if (!move_one(c, now_ms))
-            continue;
-        w->moves_allowed--;
-        under_way++;
-    }
-}
-
-/* ---- commands ---- */
-
-static bool can_move_to(const struct session_conn *c, const char *node)
-{
-    return node[0] == '\0' || (node_table_get(c->w->nodes, node) && strcmp(node, c->s.node) != 0 &&
-                               !leaves_streams(c->w, node));
-}
-
-/* What came of it, for people. NULL: nothing, *failed says why. */
-static const char *carry_out_for(struct session_conn *c, const struct store_command *cmd,
-                                 const char **failed)
-{
-    switch (cmd->kind) {
-    case COMMAND_KICK:
-        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_KICKED});
-        return "closed";
-    case COMMAND_MOVE:
-        *failed = "not a live publisher";
-        if (c->s.kind != SESSION_PUBLISH || c->s.state != SESS_RELAY)
-            return NULL;
-        *failed = "not a node it can move to";
-        if (!can_move_to(c, cmd->node))
-            return NULL;
-        session_post(c, &(struct session_event){
-                            .kind = SE_MOVE, .cause = REHOME_COMMAND, .node = cmd->node});
-        return "moving";
-    }
-    return NULL;
-}
-
-static bool carry_out(void *arg, const struct store_command *cmd)
-{
-    struct worker *w = arg;
-    const char *failed = "no such session", *done = NULL;
-    struct session_conn *c = w->conns;
-    while (c && c->s.id != cmd->session)
-        c = c->next;
-    if (c)
-        done = carry_out_for(c, cmd, &failed);
-    const enum err e = store_command_finish(w->store, cmd->id, done ? COMMAND_DONE : COMMAND_FAILED,
-                                            done ? done : failed);
-    if (e != ERR_NOT_FOUND && e != ERR_CONFLICT) /* else it was withdrawn */
-        (void)worker_store_ok(w, e, "command");
-    return true;
-}
-
-void place_run_commands(struct worker *w)
-{
-    if (w->store)
-        (void)worker_store_ok(
-            w, store_commands_pending(w->store, &w->id, clock_wall_ms(), carry_out, w), "commands");
 }

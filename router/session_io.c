@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "router/move_io.h"
 #include "router/place_io.h"
 #include "rtmp/proxy_header.h"
 
@@ -447,25 +448,25 @@ static void perform(struct session_conn *c, unsigned action)
         log_placed(c);
         break;
     case ACT_REHOMING:
-        place_rehoming(c);
+        move_log_begun(c);
         break;
     case ACT_MOVE:
-        place_move(c);
+        move_claim(c);
         break;
     case ACT_AUDIENCE:
-        place_audience(c);
+        move_ask_audience(c);
         break;
     case ACT_ATTACHED:
-        place_attached(c);
+        move_attached(c);
         break;
     case ACT_ARRIVED:
-        place_arrived(c);
+        move_arrived(c);
         break;
     case ACT_RESUMED:
-        place_resumed(c);
+        move_resumed(c);
         break;
     case ACT_ENDS:
-        place_ends(c);
+        move_ask_publisher(c);
         break;
     case ACT_SHUTDOWN:
         shutdown(c->fd, SHUT_WR);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/session_io.h"
 
@@ -199,8 +200,8 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     read_nodes_if_changed(w);
     place_read_changes(w);
     place_refresh_records(w);
-    place_run_commands(w);
-    place_move_planned(w);
+    move_run_commands(w);
+    move_planned(w);
 }
 
 static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
@@ -289,7 +290,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
         return;
     beat(w);
     (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
-    place_read_generations(w);
+    move_read_generations(w);
     if (w->id.slot == 0)
         sweep(w);
 }
