@@ -17,7 +17,7 @@ readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py 
 readonly sanitized_too=(tests/system/test_admin.py tests/system/test_healthd.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
-suite_limit=780
+suite_limit=1500
 passed=0
 failed=0
 
