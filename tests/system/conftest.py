@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import media
 import nodes
@@ -17,7 +16,7 @@ LONG = bool(os.environ.get("WEIR_TEST_LONG"))
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; runs with WEIR_TEST_LONG=1")
     # Finalizers run on SIGTERM too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 1))
 
 
 def pytest_collection_modifyitems(items):

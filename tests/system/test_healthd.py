@@ -222,7 +222,8 @@ def test_reload_is_a_new_generation(cluster, watched):
     procs.eventually(lambda: int(node.stat().findtext("uptime")) >= 3, what="the node is some seconds old")
     node.proc.signal(signal.SIGHUP)  # nginx -s reload
     line = h.wait_log("node_reloaded")
-    assert line["node"] == node.id and line["pid"] == node.stat().findtext("pid") != old and line["count"] == "2"
+    pid = procs.eventually(lambda: (now := node.stat().findtext("pid")) != old and now, what="the old worker is gone")
+    assert line["node"] == node.id and line["pid"] == pid and line["count"] == "2"
     assert line["version"].startswith("nginx 1.")
     time.sleep(1)
     assert len(h.logs("node_reloaded")) == 1 and not h.logs("node_verdict", state="down")
