@@ -160,13 +160,14 @@ static json_t *view_cluster(const struct api *a, enum token_scope scope, const s
     json_t *processes =
         json_pack("{s:o, s:o, s:o, s:o}", "routers", number(c->routers), "workers",
                   number(c->workers), "healthds", number(c->healthds), "admins", number(c->admins));
-    return json_pack("{s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "name",
-                     a->config->cluster_name, "version", WEIR_VERSION, "time", view_time(a->now_ms),
-                     "panic", (int)c->panic, "nodes_version", number(c->nodes_version), "nodes",
-                     nodes, "streams", number(c->streams), "sessions", sessions, "processes",
-                     processes, "bandwidth_in_bps", number(c->bandwidth_in), "bandwidth_out_bps",
-                     number(c->bandwidth_out), "versions", versions_of(list, count, a->now_ms),
-                     "scope", token_scope_name(scope));
+    return json_pack("{s:s, s:s, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
+                     "name", a->config->cluster_name, "version", WEIR_VERSION, "time",
+                     view_time(a->now_ms), "panic", (int)c->panic, "moves_streams",
+                     a->config->failover.max_moves > 0, "nodes_version", number(c->nodes_version),
+                     "nodes", nodes, "streams", number(c->streams), "sessions", sessions,
+                     "processes", processes, "bandwidth_in_bps", number(c->bandwidth_in),
+                     "bandwidth_out_bps", number(c->bandwidth_out), "versions",
+                     versions_of(list, count, a->now_ms), "scope", token_scope_name(scope));
 }
 
 /* What both /cluster and /metrics are made of. */

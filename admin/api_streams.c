@@ -54,6 +54,7 @@ static enum err complete(struct api *a, struct view_stream *list, uint32_t count
             .key = &list[i].claim.key, .now_wall_ms = a->now_ms, .now_mono_ms = a->mono_ms};
         struct place_result r;
         place(nodes, &a->config->placement, &req, NULL, &r);
+        list[i].movable = a->config->failover.max_moves > 0;
         if (r.node)
             memcpy(list[i].home, r.node->conf.id, sizeof list[i].home);
     }
@@ -166,6 +167,7 @@ void api_stream_delete(struct api *a, const struct http_request *req, struct api
     api_kick(a, &publisher, call, reply);
 }
 
+/* node "": wherever a router would place the stream. */
 static void check_target(struct api *a, const json_t *body, char node[NODE_ID_MAX],
                          struct http_field_errors *errors)
 {
@@ -179,9 +181,13 @@ static void check_target(struct api *a, const json_t *body, char node[NODE_ID_MA
     }
     json_object_foreach((json_t *)(uintptr_t)body, name, value) if (strcmp(name, "to") != 0)
         http_field_errors_add(errors, name, "%.64s: unknown field; only to is known", name);
-    const char *to = json_string_value(json_object_get(body, "to"));
-    if (!to)
-        http_field_errors_add(errors, "to", "to: the id of a node is expected");
+    const json_t *given = json_object_get(body, "to");
+    const char *to = json_string_value(given);
+    if (json_is_null(given))
+        node[0] = '\0';
+    else if (!to)
+        http_field_errors_add(errors, "to",
+                              "to: the id of a node is expected, or null: wherever it fits");
     else if (store_node_get(a->store, to, &n, &etag) != ERR_OK)
         http_field_errors_add(errors, "to", "to: no node %.64s", to);
     else

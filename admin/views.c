@@ -213,10 +213,11 @@ json_t *view_stream(const struct view_stream *v)
     const bool live = c->state == CLAIM_LIVE;
     const struct session_record *p = &v->publisher;
     return json_pack(
-        "{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "key",
+        "{s:o, s:o, s:o, s:s, s:s, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "key",
         view_text(c->key.text), "hash", stream_hash(&c->key), "href", stream_href(&c->key), "state",
-        claim_state_name(c->state), "node", c->node, "home", view_text_or_null(v->home), "worker",
-        live ? worker(&c->worker) : json_null(), "publisher",
+        claim_state_name(c->state), "node", c->node, "moving_to", view_text_or_null(c->next),
+        "movable", (int)(v->movable && live && !c->next[0]), "home", view_text_or_null(v->home),
+        "worker", live ? worker(&c->worker) : json_null(), "publisher",
         live ? session_id(c->session) : json_null(), "client", view_text_or_null(p->client),
         "since", view_time(c->since_ms), "epoch", number(c->epoch), "players", number(v->players),
         "bytes_in", number(p->bytes_in), "bitrate_bps", number(p->bitrate));

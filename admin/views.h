@@ -34,6 +34,7 @@ struct view_stream {
     char home[NODE_ID_MAX];          /* where the hash alone would put it; "": nowhere */
     struct session_record publisher; /* id 0: not known */
     uint32_t players;
+    bool movable; /* if it is live and not moving: the routers move streams at all */
 };
 json_t *view_stream(const struct view_stream *v);
 json_t *view_session(const struct session_record *r);

@@ -277,6 +277,9 @@ static const char *carry_out_for(struct session_conn *c, const struct store_comm
         *failed = "not a live publisher";
         if (c->s.kind != SESSION_PUBLISH || c->s.state != SESS_RELAY)
             return NULL;
+        *failed = "failover.max_moves is 0: streams are not moved";
+        if (c->w->env.failover->max_moves == 0)
+            return NULL;
         *failed = "not a node it can move to";
         if (!can_move_to(c, cmd->node))
             return NULL;

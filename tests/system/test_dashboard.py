@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -51,8 +52,9 @@ def browser(stack):
     return make
 
 
-def ask(admin, path):
-    request = urllib.request.Request(admin.url + path.lstrip("/"), headers={"Authorization": f"Bearer {admin.tokens['write']}"})
+def ask(admin, path, body=None):
+    headers = {"Authorization": f"Bearer {admin.tokens['write']}", "Content-Type": "application/json"}
+    request = urllib.request.Request(admin.url + path.lstrip("/"), body and json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 
@@ -265,6 +267,87 @@ def test_end_a_stream_and_kick_a_player(cluster, router, publish, play, admin, b
     publisher.wait()
     b.see("#streams-sheet", "Nothing is being published")
     assert "rtmp://127.0.0.1/live/NAME" in b.text("#streams-sheet")
+
+
+def test_move_a_stream(cluster, router, publish, play, admin, browser):
+    r = router(cluster(3), placement={"max_load_factor": 0})
+    key = r.key_on("n1")
+    publisher = publish(r.url(key))
+    player = play(r.url(key))
+    player.wait_packets(20)
+    a = admin(r)
+    b = browser(a, "write")
+    path = "/api/v1/streams/" + urllib.parse.quote(key, safe="")
+    b.open("streams")
+    procs.eventually(lambda: b.cell("streams", key, "Players") == "1")
+    b.act("streams", key, "Move")
+    options = [o.text for o in b.all("dialog[open] option")]
+    assert options == ["Let Weir choose", "n2 (0 streams)", "n3 (0 streams)"]
+    assert f'POST {path}/move {{"to":null}}' in b.one("dialog[open]").text and b.focused() == "Cancel"
+    b.one("dialog[open] option[value=n2]").click()
+    b.shoot("move-dialog")
+    text = b.confirm("Move stream")
+    assert f"Move stream {key}" in text and "1 player" in text and "No client is disconnected" in text and '{"to":"n2"}' in text
+    b.see("#results", f"Stream {key} moves off n1.")
+    procs.eventually(lambda: b.cell("streams", key, "Owner") == "n2\nhome n1")
+    b.act("streams", key, "Move")
+    b.confirm("Move stream")
+    procs.eventually(lambda: b.cell("streams", key, "Owner") == "n1", what="Weir chose its home")
+
+    b.open("events")
+    for words in (f"Stream moving\n{key} to n2", f"Stream moved\n{key} to n2", f"Stream moved\n{key} to n1"):
+        b.see("#events-log", words)
+    b.open("sessions")
+    nodes = "return [...document.querySelectorAll('#view-sessions td[data-label=Node]')].map(e => e.innerText)"
+    procs.eventually(lambda: b.run(nodes) == ["n1\nmoved 2 times"] * 2, what="both sessions were moved twice")
+    b.shoot("moved-sessions")
+    b.one("#view-sessions tbody button.plain").click()
+    assert "times moved\n2" in b.one("dialog[open]").text
+    b.press("ESCAPE")
+    b.open("nodes")
+    b.act("nodes", "n1", "Drain")
+    assert "moves to other nodes" in b.confirm("Drain")
+    procs.eventually(lambda: "empty" in b.cell("nodes", "n1", "State"), what="all of it has left")
+    assert publisher.running and player.running and not b.complaints()
+
+
+def test_a_move_that_takes_its_time(fakes, router, client, admin, browser):
+    r = router(fakes(2), failover={"grace": "1m"})
+    key = r.key_on("f1")
+    name = key.removeprefix("live/")
+    publish_raw(client, r, name)
+    client(r).play(name)  # which waits at both nodes for media
+    b = browser(admin(r), "write")
+    b.open("streams")
+    procs.eventually(lambda: b.cell("streams", key, "Players") == "1")
+    b.act("streams", key, "Move")
+    b.confirm("Move stream")
+    procs.eventually(lambda: "moving now" in b.cell("streams", key, "Owner"), what="from here to there")
+    assert re.sub(r"\s+", " ", b.cell("streams", key, "Owner")) == "f1 to f2 moving now"
+    assert [e.text for e in b.row("streams", key).find_elements("css selector", "button.small")] == ["End"]
+    b.shoot("moving")
+    b.open("nodes")
+    b.act("nodes", "f1", "Drain")
+    b.confirm("Drain")
+    procs.eventually(lambda: " left" in b.cell("nodes", "f1", "State"), what="what is still there")
+    b.shoot("draining")
+
+
+def test_where_streams_are_not_moved(fakes, router, client, admin, browser):
+    r = router(fakes(2), failover={"max_moves": 0})
+    key = r.key_on("f1")
+    publish_raw(client, r, key.removeprefix("live/"))
+    a = admin(r)
+    b = browser(a, "write")
+    b.act("nodes", "f1", "Drain")
+    assert "(1 live stream and 1 session) stays until it ends" in b.confirm("Drain")
+    b.see("#view-nodes", "1 stream left")
+    b.open("streams")
+    assert [e.text for e in b.row("streams", key).find_elements("css selector", "button.small")] == ["End"]
+    path = "/api/v1/streams/" + urllib.parse.quote(key, safe="") + "/move"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(a, path, {"to": "f2"})
+    assert refused.value.code == 409 and "max_moves" in refused.value.read().decode()
 
 
 def test_what_a_token_may(cluster, router, publish, admin, browser):

@@ -400,12 +400,13 @@ static void test_move(void **state)
     add_node(f, "n1");
     const struct session_record p = publish(f, "live/a", "n1");
     for (int done = 0; done < 2; done++) {
-        (void)ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move", "{\"to\": \"n1\"}");
+        (void)ask(f, HTTP_POST, "/api/v1/streams/live%2Fa/move",
+                  done ? "{\"to\": null}" : "{\"to\": \"n1\"}");
         assert_int_equal(f->reply.kind, HTTP_REPLY_WAIT);
         const struct store_command c = pending(f);
         assert_int_equal(c.kind, COMMAND_MOVE);
         assert_int_equal(c.session, p.id);
-        assert_string_equal(c.node, "n1");
+        assert_string_equal(c.node, done ? "" : "n1");
         assert_int_equal(store_command_finish(f->store, c.id, done ? COMMAND_DONE : COMMAND_FAILED,
                                               "not a node it can move to"),
                          ERR_OK);
