@@ -16,12 +16,13 @@ NMS_DIR = ROOT / "build" / "npm"
 
 
 class NginxNode:
-    """edits: (old, new) pairs applied to the configuration. apps: application blocks added besides `live`."""
+    """edits: (old, new) pairs applied to the configuration. apps: application blocks added besides `live`.
+    host: its address. prefix: a command that runs it there."""
 
     kind = "nginx"
 
-    def __init__(self, id, directory, edits=(), apps=()):
-        self.id = id
+    def __init__(self, id, directory, edits=(), apps=(), host="127.0.0.1", prefix=()):
+        self.id, self.host, self.prefix = id, host, prefix
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port, self.http_port = procs.free_port(), procs.free_port()
@@ -29,7 +30,7 @@ class NginxNode:
         script = '. "$0"; nginx_instance "$@"'
         argv = ["sh", "-c", script, conf.parent / "instance.sh", conf, self.dir, str(self.port), str(self.http_port)]
         text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-        changes = [(f"error_log {self.dir}/error.log", "error_log stderr"), *edits]
+        changes = [(f"error_log {self.dir}/error.log", "error_log stderr"), ("listen 127.0.0.1:", f"listen {host}:"), *edits]
         if apps:
             changes.append(("application live {", "\n".join(apps) + "\napplication live {"))
         for old, new in changes:
@@ -41,17 +42,17 @@ class NginxNode:
 
     @property
     def rtmp(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def stat_url(self):
-        return f"http://127.0.0.1:{self.http_port}/stat"
+        return f"http://{self.host}:{self.http_port}/stat"
 
     def url(self, path):
         return f"rtmp://{self.rtmp}/{path}"
 
     def start(self):
-        argv = [NGINX, "-c", str(self.conf), "-e", "stderr", "-g", "daemon off; master_process on;"]
+        argv = [*self.prefix, NGINX, "-c", str(self.conf), "-e", "stderr", "-g", "daemon off; master_process on;"]
         self.proc = procs.Proc(argv, name=self.id)
         self.proc.err.wait(lambda line: "start worker process " in line, what=f"{self.id} starts")
 
@@ -96,7 +97,7 @@ class NginxNode:
         return int(self.stat().findtext("naccepted", "0"))
 
     def control(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/control/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/control/{path}", timeout=5) as answer:
             return answer.read().decode()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import time
 
@@ -62,6 +63,57 @@ def exact(stack):
         return e.wait_ready()
 
     return make
+
+
+class FarHost:
+    """A network namespace that this machine reaches by one cable. cut(): what goes through it is dropped, both ways, with
+    no word to anybody: it goes to hardware addresses that nobody has."""
+
+    ADDRESS, OURS = "10.213.213.2", "192.168.213.1"
+    NOBODY = "02:00:00:00:00:01"
+
+    def __init__(self):
+        self.name = f"weir{os.getpid()}"
+        self.prefix = ["ip", "netns", "exec", self.name]
+
+    def start(self):
+        """False: this is not allowed here."""
+        here, there = f"{self.name}h", f"{self.name}n"
+        made = self.ip("netns add", self.name) and self.ip(f"link add {here} type veth peer name {there} netns", self.name)
+        self.ends = ((), here, self.OURS, self.ADDRESS), (("-n", self.name), there, self.ADDRESS, self.OURS)
+        return made and all(
+            self.ip(*where, f"address add {own} peer {other} dev", device) and self.ip(*where, "link set up dev", device)
+            for where, device, own, other in self.ends
+        )
+
+    def stop(self):
+        self.ip("link delete", f"{self.name}h")
+        self.ip("netns delete", self.name)
+
+    def cut(self):
+        for where, device, _, other in self.ends:
+            assert self.ip(*where, f"neighbour replace {other} lladdr {self.NOBODY} nud permanent dev", device)
+
+    def mend(self):
+        for where, device, _, other in self.ends:
+            assert self.ip(*where, f"neighbour delete {other} dev", device)
+
+    @staticmethod
+    def ip(*words):
+        result = procs.run(["ip", *" ".join(words).split()])
+        print(result.stderr, end="")
+        return result.returncode == 0
+
+
+@pytest.fixture
+def far_host(stack):
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("a network namespace needs root, and ip (Debian: iproute2)")
+    host = FarHost()
+    stack.append(host)
+    if not host.start():
+        pytest.skip("no network namespace can be made here")
+    return host
 
 
 def sleep_random(low, high):
@@ -150,6 +202,31 @@ def test_hang(workers, cluster, router, exact):
     drill(three, 12 if LONG else 2, lambda n: n.pause(), heal)
     result = e.report()
     assert r.logs("stream_moved", reason="silent")
+    assert result["gap_worst"] < 2500
+
+
+def test_unreachable(cluster, router, exact, far_host):
+    """The network drops all packets of a node, of some streams and then of all of them. As when it hangs; but nothing on
+    either side is closed, and no dial is answered or refused."""
+    far = cluster(1, host=far_host.ADDRESS, prefix=far_host.prefix)[0]
+    three = [far, *cluster(2)]
+    r = router(three, workers=2, placement=EASY, failover={**OFTEN, "stall": "1s"})
+    e = exact(r, 6, 3)
+    for i in range(2):
+        count, mark = len(far.live()), r.mark()
+        assert count == 6 if i else 0 < count < 6
+        far_host.cut()
+        procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="silent")) >= count, what="all moved")
+        time.sleep(1)
+        assert sum(len(n.live()) for n in three[1:]) == 6
+        far_host.mend()
+        if i == 0:
+            procs.eventually(lambda: not far.live(), what="the node knows that it has lost its streams")
+            r.reload(nodes=[far])
+            procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="drain")) == 6, what="all on that node")
+            r.reload(nodes=three)
+            time.sleep(1)
+    result = e.report()
     assert result["gap_worst"] < 2500
 
 
