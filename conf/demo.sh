@@ -3,6 +3,9 @@
 # HAProxy with TLS in front, and a test picture going in and out.
 #   conf/demo.sh          stays up until Ctrl-C
 #   conf/demo.sh --once   stops after the check; exit code 0: all well, 1: not
+#   conf/demo.sh --drill [KILLS]
+#                         then kills the node that has the stream, 5 times or KILLS, and starts it again, while ffmpeg
+#                         publishes and ffmpeg plays; exit code 0: the player has every frame, 1: not
 # Installs missing Debian packages, builds into build/release and build/haproxy, keeps everything else in one folder below
 # build/ that it removes.
 set -euo pipefail
@@ -19,11 +22,12 @@ readonly seconds=5 rate=25
 readonly stream=live/demo
 readonly bin=$root/build/release/bin
 once=
+kills=0
 dir=
 
 usage()
 {
-    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 say()
@@ -136,6 +140,16 @@ build()
     haproxy=$(conf/haproxy/build.sh 2>"$log") || fail "the build of HAProxy" "$log"
 }
 
+# start_node INDEX: also for the second time.
+start_node()
+{
+    local id=${nodes[$1]}
+    : >"$dir/$id/error.log"
+    /usr/sbin/nginx -c "$dir/$id/nginx.conf" -e "$dir/$id/error.log" -g 'daemon off;' >"$dir/$id.log" 2>&1 &
+    node_pids[$1]=$!
+    wait_for 10 logged $! "$dir/$id/error.log" 'start worker process ' || fail "$id does not start" "$dir/$id/error.log"
+}
+
 start_nodes()
 {
     local i id first=19351
@@ -147,8 +161,7 @@ start_nodes()
         free_port $((18081 + i))
         http_ports[i]=$found_port
         nginx_instance "$root/conf/nginx/nginx-rtmp.conf" "$dir/$id" "${rtmp_ports[i]}" "${http_ports[i]}" >"$dir/$id/nginx.conf"
-        /usr/sbin/nginx -c "$dir/$id/nginx.conf" -e "$dir/$id/error.log" -g 'daemon off;' >"$dir/$id.log" 2>&1 &
-        wait_for 10 logged $! "$dir/$id/error.log" 'start worker process ' || fail "$id does not start" "$dir/$id/error.log"
+        start_node "$i"
         say "  $id: nginx-rtmp at 127.0.0.1:${rtmp_ports[i]}, statistics at http://127.0.0.1:${http_ports[i]}/stat"
         first=$((found_port > first ? first + 1 : first))
     done
@@ -181,6 +194,10 @@ write_config()
         say "  shutdown_grace: 1s"
         say "  listen: [{ address: \"$router_address\", proxy_protocol: required, trust: [127.0.0.1/32] }]"
         say "admin: { listen: \"$admin_address\", tokens: \"$dir/tokens\" }"
+        if [ "$kills" != 0 ]; then # nodes go and come more often than Weir puts up with
+            say "failover: { max_moves: 1000 }"
+            say "healthd: { flap_max: 0 }"
+        fi
         say "log: { stream_names: true }"
     } >"$config"
 }
@@ -284,15 +301,17 @@ check_control_plane()
     say "The health daemon says that all ${#nodes[@]} nodes are up. Metrics and dashboard answer."
 }
 
+# In a drill what is sent is also written to a file, to be compared with what was played.
 publish()
 {
-    local log=$dir/publisher.log
+    local log=$dir/publisher.log to=(-f flv "rtmp://$rtmp_address/$stream")
+    [ "$kills" = 0 ] || to=(-map 0:v -map 1:a -flags +global_header -f tee "[f=flv]${to[2]}|[f=flv]$dir/sent.flv")
     ffmpeg -nostdin -hide_banner -loglevel warning -re -f lavfi -i "testsrc=size=640x360:rate=$rate" \
         -f lavfi -i "sine=frequency=440:sample_rate=44100" -c:v libx264 -preset ultrafast -tune zerolatency \
-        -pix_fmt yuv420p -g "$rate" -b:v 500k -c:a aac -b:a 96k -f flv "rtmp://$rtmp_address/$stream" >"$log" 2>&1 &
-    local pid=$!
+        -pix_fmt yuv420p -g "$rate" -b:v 500k -c:a aac -b:a 96k "${to[@]}" >"$log" 2>&1 &
+    publisher=$!
     wait_for 15 stream_is_somewhere || fail "no node has the stream" "$log" "$dir/weir-router.log"
-    alive "$pid" || fail "the publisher ended" "$log" "$dir/weir-router.log"
+    alive "$publisher" || fail "the publisher ended" "$log" "$dir/weir-router.log"
 }
 
 # Which node the router names, and which node says that it has the stream: must be the same one.
@@ -335,9 +354,117 @@ play()
     finish_player rtmps
 }
 
+# What the drill's player receives, a line per packet with the time of its arrival; and the same as a film.
+start_recorder()
+{
+    mkfifo "$dir/packets"
+    while IFS= read -r line; do
+        printf '%s,%s\n' "$EPOCHREALTIME" "$line"
+    done <"$dir/packets" >"$dir/received" &
+    stamper=$!
+    ffmpeg -nostdin -hide_banner -loglevel warning -copyts -i "rtmp://$rtmp_address/$stream" \
+        -map 0:v -map 0:a -c copy -copyts -flush_packets 1 -f framehash -hash md5 -y "$dir/packets" \
+        -map 0:v -map 0:a -c copy -y "$dir/played.flv" >"$dir/recorder.log" 2>&1 &
+    recorder=$!
+    wait_for 15 test -s "$dir/received" || fail "the player gets nothing" "$dir/recorder.log" "$dir/weir-router.log"
+}
+
+a_node_is_missing()
+{
+    ! nodes_are_up
+}
+
+# Master and worker at once, as when the machine dies.
+kill_node()
+{
+    local master=${node_pids[$1]} workers
+    read -ra workers <"/proc/$master/task/$master/children" || true
+    kill -KILL "$master" "${workers[@]}"
+    { wait "$master" || true; } 2>/dev/null # or the shell would say that it was killed
+}
+
+# lose_and_return NUMBER: the node that has the stream is killed, and comes back when the others have noticed.
+lose_and_return()
+{
+    local i lost
+    wait_for 10 stream_is_somewhere || fail "no node has the stream" "$dir/weir-router.log"
+    [ "$(wc -l <<<"$owner")" = 1 ] || fail "more than one node has the stream: $owner" "$dir/weir-router.log"
+    lost=$owner
+    for i in "${!nodes[@]}"; do
+        [ "${nodes[i]}" != "$lost" ] || break
+    done
+    kill_node "$i"
+    wait_for 10 stream_is_somewhere || fail "no other node has the stream" "$dir/weir-router.log"
+    wait_for 15 a_node_is_missing || fail "the health daemon does not notice" "$dir/weir-healthd.log"
+    start_node "$i"
+    wait_for 15 nodes_are_up || fail "$lost does not come back" "$dir/$lost/error.log" "$dir/weir-healthd.log"
+    say "  kill $1: $lost. The stream went on at $owner; $lost is back."
+}
+
+# packets FILE: of a film that ffmpeg wrote, as start_recorder has them, without arrival.
+packets()
+{
+    ffmpeg -nostdin -loglevel error -copyts -i "$1" -map 0:v -map 0:a -c copy -copyts -f framehash -hash md5 -
+}
+
+# compare STOPPED: the player should have each packet that was sent, from its first one on, once, in order, with its own
+# time. Prints pictures, sounds, missing, wrong, longest gap in ms until STOPPED.
+# A packet is known by stream, decoding time, presentation time and hash.
+compare()
+{
+    awk -F ', *' -v stopped="$1" '
+        /^#/ || /^[0-9.]+,#/ { next }
+        FILENAME == ARGV[1] { at[$1, $2, $3, $6] = ++sent[$1]; next }
+        {
+            if (arrived && $1 - arrived > gap) gap = $1 - arrived
+            arrived = $1
+            place = at[$2, $3, $4, $7]
+            if (!place || place <= last[$2]) { wrong++; next }
+            if (last[$2]) missing += place - last[$2] - 1
+            last[$2] = place
+            count[$2]++
+        }
+        END {
+            if (stopped - arrived > gap) gap = stopped - arrived
+            printf "%d %d %d %d %d\n", count[0], count[1], missing, wrong, 1000 * gap
+        }
+    ' "$dir/sent" "$dir/received"
+}
+
+drill()
+{
+    local n pictures sounds missing wrong gap errors stopped
+    say "Killing the stream's node $kills times, while ffmpeg publishes and plays ..."
+    start_recorder
+    for ((n = 1; n <= kills; n++)); do
+        sleep 2
+        lose_and_return "$n"
+    done
+    sleep 2
+    alive "$publisher" || fail "the publisher ended" "$dir/publisher.log" "$dir/weir-router.log"
+    alive "$recorder" || fail "the player ended" "$dir/recorder.log" "$dir/weir-router.log"
+    stopped=$EPOCHREALTIME
+    kill "$recorder"
+    wait "$recorder" "$stamper" || true
+    kill "$publisher"
+    wait "$publisher" || true
+    packets "$dir/sent.flv" >"$dir/sent"
+    read -r pictures sounds missing wrong gap <<<"$(compare "$stopped")"
+    errors=$(ffmpeg -nostdin -v error -i "$dir/played.flv" -f null - 2>&1 | wc -l)
+    say "Kills: $kills. Disconnected: nobody."
+    say "Frames at the player: $pictures pictures, $sounds of sound. Lost: $missing. Repeated or damaged: $wrong. Decoder's complaints: $errors."
+    say "Longest time without a frame: $gap ms."
+    [[ $pictures -ge $((kills * 2 * rate)) && $sounds -gt 0 ]] || fail "too few frames" "$dir/recorder.log" "$dir/weir-router.log"
+    [ "$missing$wrong$errors" = 000 ] || fail "the player noticed" "$dir/recorder.log" "$dir/weir-router.log"
+}
+
 case ${1-} in
 '') ;;
 --once) once=yes ;;
+--drill)
+    kills=${2-5}
+    [[ $kills =~ ^[1-9][0-9]{0,3}$ ]] || { usage >&2; exit 2; }
+    ;;
 -h | --help)
     usage
     exit 0
@@ -357,7 +484,7 @@ config=$dir/weir.yaml
 
 build
 say "Starting a cluster:"
-rtmp_ports=() http_ports=() daemons=()
+rtmp_ports=() http_ports=() node_pids=() daemons=()
 start_nodes
 make_token
 write_config
@@ -371,7 +498,8 @@ say "Publishing a test picture to rtmp://$rtmp_address/$stream ..."
 publish
 show_owner
 play
-[ -z "$once" ] || exit 0
+[ "$kills" = 0 ] || drill
+[ -z "$once" ] && [ "$kills" = 0 ] || exit 0
 trap 'exit 0' INT TERM
 
 cat <<END
