@@ -14,7 +14,7 @@ readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
 # What feeds the daemons bytes that they must not trust runs with sanitizers: the router's tests only so, the others' once
 # more, without those that mostly wait.
 readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_proxy.py)
-readonly sanitized_too=(tests/system/test_admin.py tests/system/test_healthd.py tests/system/test_sessions.py)
+sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 suite_limit=1500
@@ -111,6 +111,7 @@ case ${1-} in
 --long)
     fuzz_seconds=600
     suite_limit=7200
+    sanitized_too+=(tests/system/test_admin.py)
     export WEIR_TEST_LONG=1
     ;;
 *)
