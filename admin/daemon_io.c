@@ -103,7 +103,7 @@ static void reload(struct daemon_state *d)
     struct tokens tokens;
     notify_send("RELOADING=1");
     enum err e = config_load_file(d->path, &fresh, error);
-    const char *fixed = e == ERR_OK ? config_needs_restart(d->config, fresh) : NULL;
+    const char *fixed = e == ERR_OK ? config_needs_restart_of("admin", d->config, fresh) : NULL;
     if (fixed) {
         (void)snprintf(error, sizeof error,
                        "%s: %s cannot change while running: restart weir-admin", d->path, fixed);

@@ -320,6 +320,17 @@ def test_tokens_reload(admin):
     assert a.ask("GET", "/api/v1/nodes", token=new).status == 200
 
 
+def test_reload_minds_its_own_keys(admin):
+    """A key that only the router cannot change while running does not keep weir-admin from reloading."""
+    a = admin()
+    a.config = weir.merge(a.config, {"router": {"workers": 3}})
+    a.write()
+    a.reload()
+    a.config = weir.merge(a.config, {"admin": {"max_connections": 17}})
+    a.write()
+    assert "admin.max_connections" in a.reload("config_refused")["error"]
+
+
 # lists
 
 
