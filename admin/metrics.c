@@ -14,10 +14,10 @@ enum metric_per {
     PER_WORKER,      /* a router's worker, dead ones too: counters never fall */
     PER_LIVE_WORKER, /* one with a fresh heartbeat: what only the living have */
     PER_HEALTHD,
-    PER_REASON, /* a worker and a reason for which sessions were closed */
-    PER_CAUSE,  /* a worker and a cause for which streams were moved */
-    PER_GAP,    /* a worker; the gap of moved players */
-    PER_PHASE,  /* a worker and a phase of set-up */
+    PER_REASON,           /* a worker and a reason for which sessions were closed */
+    PER_CAUSE,            /* a worker and a cause for which streams were moved */
+    PER_WORKER_HISTOGRAM, /* a worker, and each bucket of its histogram */
+    PER_PHASE,            /* a worker and a phase of set-up */
     PER_NODE_INFO,
     PER_PROCESS_INFO,
 };
@@ -278,6 +278,21 @@ static const struct metric metrics[] = {
      .help = "Longest turn of the event loop in the last second.",
      FIELD(process_record, loop_turn_max_us),
      .per_unit = US_PER_S},
+    {.name = "weir_router_loop_turn_seconds",
+     .kind = METRIC_HISTOGRAM,
+     .per = PER_WORKER_HISTOGRAM,
+     .help = "Turns of the event loop: nothing else happens on the worker meanwhile.",
+     FIELD(process_record, loop_turns)},
+    {.name = "weir_router_shared_links",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help = "Node links that players may share (relay.share_playback).",
+     FIELD(process_record, shared_links)},
+    {.name = "weir_router_share_skips_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "How often a player of a shared link was too slow and was skipped to a keyframe.",
+     FIELD(process_record, share_skips)},
     {.name = "weir_router_connections_total",
      .kind = METRIC_COUNTER,
      .per = PER_WORKER,
@@ -362,8 +377,9 @@ static const struct metric metrics[] = {
      FIELD(process_record, kept_bytes)},
     {.name = "weir_rehome_gap_seconds",
      .kind = METRIC_HISTOGRAM,
-     .per = PER_GAP,
-     .help = "How long a player was without media while its stream was moved."},
+     .per = PER_WORKER_HISTOGRAM,
+     .help = "How long a player was without media while its stream was moved.",
+     FIELD(process_record, rehome_gap)},
     {.name = "weir_healthd_checks_total",
      .kind = METRIC_COUNTER,
      .per = PER_HEALTHD,
@@ -558,11 +574,13 @@ static void write_histogram(FILE *out, const struct metric *m, const char *label
     fprintf(out, "%s_count{%s} %" PRIu64 "\n", m->name, labels, h->count);
 }
 
-static void write_gaps(FILE *out, const struct metric *m, const struct process_record *p)
+static void write_worker_histogram(FILE *out, const struct metric *m,
+                                   const struct process_record *p)
 {
     char worker[LABELS_MAX];
     worker_label(p, worker);
-    write_histogram(out, m, worker, &p->rehome_gap);
+    write_histogram(out, m, worker,
+                    (const struct process_histogram *)(const void *)((const char *)p + m->offset));
 }
 
 static void write_phases(FILE *out, const struct metric *m, const struct process_record *p)
@@ -600,8 +618,8 @@ static void write_process(FILE *out, const struct metric *m, const struct proces
         write_phases(out, m, p);
     else if (m->per == PER_CAUSE && router)
         write_causes(out, m, p);
-    else if (m->per == PER_GAP && router)
-        write_gaps(out, m, p);
+    else if (m->per == PER_WORKER_HISTOGRAM && router)
+        write_worker_histogram(out, m, p);
     else if (router && (m->per == PER_WORKER || (m->per == PER_LIVE_WORKER && alive)))
         write_worker(out, m, p, alive);
 }
@@ -671,6 +689,8 @@ char *metrics_reference(void)
         [PER_LIVE_WORKER] = "worker",
         [PER_HEALTHD] = "",
         [PER_REASON] = "worker, reason",
+        [PER_CAUSE] = "worker, reason",
+        [PER_WORKER_HISTOGRAM] = "worker",
         [PER_PHASE] = "worker, phase",
         [PER_NODE_INFO] = "node, source, version",
         [PER_PROCESS_INFO] = "kind, worker, version",

@@ -202,7 +202,7 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
 {
     struct worker *w = c->w;
     const struct session *s = &c->s;
-    if (c->dead || s->state != SESS_RELAY || now_ms < c->move_after_ms)
+    if (c->dead || s->state != SESS_RELAY || now_ms < c->move_after_ms || s->seat.share)
         return false;
     const bool leave = leaves_streams(w, s->node);
     if (!leave && !is_outdated(w, s, now_ms))

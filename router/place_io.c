@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock_io.h"
+#include "router/share_io.h"
 
 enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
@@ -70,6 +71,10 @@ void place_put_record(struct session_conn *c)
 {
     struct worker *w = c->w;
     struct session *s = &c->s;
+    if (s->leads) {
+        share_put_records(c);
+        return;
+    }
     if (!w->store)
         return;
     if (!c->recorded)
@@ -114,6 +119,10 @@ void place_refresh_records(struct worker *w)
         if (!c)
             break;
         w->refresh_at = c->next;
+        if (c->record_stale) {
+            c->record_stale = false;
+            place_put_record(c);
+        }
         if (!c->recorded || now - c->refresh_ms < REFRESH_EVERY_MS / 2)
             continue;
         const uint64_t bytes = c->s.client.bytes_in + c->s.bytes_out;
@@ -428,6 +437,9 @@ void place_session(struct session_conn *c)
     if (c->asked_us == 0)
         c->asked_us = clock_mono_us();
     stream_index_remove(&w->streams, &c->member);
+    share_left(c);
+    if (share_place(c))
+        return;
     stream_index_add(&w->streams, &c->member, &c->s.key);
     look_up(c);
 }
@@ -439,6 +451,7 @@ void place_release(struct session_conn *c)
     c->place_serial++;
     stream_index_remove(&w->streams, &c->member);
     delete_record(c);
+    share_left(c);
     if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
         place_mark_audience(w, &ended->key);
     if (ended->epoch == 0 || !w->store)

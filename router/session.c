@@ -109,6 +109,7 @@ static struct node_link *current_link(struct session *s)
 
 void session_deinit(struct session *s)
 {
+    share_leave_seat(&s->seat);
     for (int i = 0; i < SESSION_LINKS; i++)
         node_link_close(&s->links[i]);
     pending_clear(&s->pending);
@@ -172,6 +173,7 @@ void session_close(struct session *s, enum close_why why, uint64_t now_ms)
     if (s->state == SESS_CLOSING)
         return;
     s->why = why;
+    share_leave_seat(&s->seat);
     /* A node's own verdict on this publisher pins no node for its name */
     note_ended(s, s->node_started_ms != 0 && why != WHY_NODE_REFUSED, ACT_RELEASE);
     rehome_abandon(s);
@@ -206,7 +208,7 @@ static void forget_stream(struct session *s)
     pending_clear(&s->pending);
     rehome_forget(s);
     s->node[0] = '\0';
-    s->took_over = s->told_start = s->media_seen = false;
+    s->took_over = s->told_start = s->media_seen = s->alone = false;
     s->excluded_count = s->tries = 0;
     s->last_fail = FAIL_NONE;
     s->refusal[0] = '\0';
@@ -219,6 +221,7 @@ static void end_stream(struct session *s, uint64_t now_ms)
     if (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME)
         return;
     const bool publisher_told = s->kind == SESSION_PUBLISH && s->told_start;
+    share_leave_seat(&s->seat);
     note_ended(s, s->node_started_ms != 0, ACT_RELEASE);
     rehome_abandon(s);
     finish_link(s, now_ms);
@@ -230,7 +233,7 @@ static void end_stream(struct session *s, uint64_t now_ms)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
 
-static void look_up(struct session *s)
+void session_look_up(struct session *s)
 {
     s->phase = PHASE_LOOKUP;
     s->phase_deadline_ms = 0;
@@ -267,7 +270,7 @@ static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms
                        "no media node could take the stream", now_ms);
         return;
     }
-    look_up(s);
+    session_look_up(s);
 }
 
 /* The node's own verdict: passed on, and no other node is asked. */
@@ -383,12 +386,12 @@ static void on_node_connected(struct session *s, const struct session_event *ev,
         session_close(s, e == ERR_NO_MEMORY ? WHY_LIMIT_MEMORY : WHY_COMMAND_BAD, now_ms);
 }
 
-static void tell_start(struct session *s, uint64_t now_ms)
+void session_tell_start(struct session *s, uint64_t now_ms)
 {
     const bool pub = s->kind == SESSION_PUBLISH;
-    if (client_side_status(&s->client, "status",
-                           pub ? "NetStream.Publish.Start" : "NetStream.Play.Start",
-                           pub ? "Start publishing" : "Start live") != ERR_OK)
+    if (!s->leads && client_side_status(&s->client, "status",
+                                        pub ? "NetStream.Publish.Start" : "NetStream.Play.Start",
+                                        pub ? "Start publishing" : "Start live") != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
     s->told_start = true;
 }
@@ -468,7 +471,7 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
         return;
     }
     session_enter(s, SESS_PLACE, now_ms);
-    look_up(s);
+    session_look_up(s);
 }
 
 /* Media and commands that belong to the node: sent on, or kept until there is one. */
@@ -511,6 +514,8 @@ static void on_client_event(struct session *s, struct client_event *ev, uint64_t
     case CLIENT_PASS:
         if (s->kind == SESSION_PLAY)
             rehome_remember(s, ev->msg);
+        if (s->seat.share && ev->msg->type == RTMP_COMMAND_AMF0)
+            shared_play_leave(s, now_ms);
         pass_to_node(s, ev->msg, now_ms);
         break;
     case CLIENT_END:
@@ -547,7 +552,10 @@ static void on_client_bytes(struct session *s, struct slice *in, uint64_t now_ms
 void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
                        uint64_t now_ms)
 {
-    if (s->state != SESS_CLOSING && rtmp_link_send(&s->client.link, m, msid, timestamp) != ERR_OK)
+    if (s->leads)
+        share_push(s->leads, m, msid, timestamp, now_ms);
+    else if (s->state != SESS_CLOSING &&
+             rtmp_link_send(&s->client.link, m, msid, timestamp) != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
 
@@ -575,7 +583,7 @@ static void on_node_alive(struct session *s, uint64_t now_ms)
 
 static void on_node_start(struct session *s, struct node_event *ev, uint64_t now_ms)
 {
-    if (!s->told_start)
+    if (!s->told_start && !s->leads) /* its players are told one by one */
         to_client(s, ev->msg, CLIENT_MSID, now_ms);
     s->told_start = true;
     if (s->state == SESS_PLACE)
@@ -609,7 +617,7 @@ static void on_node_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms
         return;
     if (m->type != RTMP_DATA_AMF0) {
         if (!s->told_start)
-            tell_start(s, now_ms);
+            session_tell_start(s, now_ms);
         if (s->state == SESS_PLACE)
             node_started(s, now_ms);
         s->media_seen = true;
@@ -650,6 +658,8 @@ static void pass_ends(struct session *s, bool to_the_client, uint64_t now_ms)
         struct rtmp_msg *m = s->rehome.ends.items[i];
         to_client(s, m, m->type == RTMP_USER_CONTROL ? 0 : CLIENT_MSID, now_ms);
     }
+    if (s->leads && to_the_client)
+        share_forget(s->leads);
     pending_clear(&s->rehome.ends);
     s->rehome.ends_due_ms = 0;
 }
@@ -787,6 +797,13 @@ static void on_node_ended(struct session *s, const struct session_event *ev, uin
 
 /* ---- what the cluster says ---- */
 
+static void forget_publication(struct session *s)
+{
+    splice_forget(&s->rehome.splice);
+    if (s->leads)
+        share_forget(s->leads);
+}
+
 /* A player whose stream is live on another node: nothing more will come from this one. */
 static void on_stream_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
@@ -794,7 +811,7 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
         (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME))
         return;
     if (s->rehome.publication != ev->publication)
-        splice_forget(&s->rehome.splice);
+        forget_publication(s);
     s->rehome.publication = ev->publication;
     if (ev->follow && s->state != SESS_PLACE) {
         rehome_follow(s, ev, now_ms);
@@ -807,7 +824,7 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
     abort_link(s);
     s->excluded_count = s->tries = 0;
     session_enter(s, SESS_PLACE, now_ms);
-    look_up(s);
+    session_look_up(s);
 }
 
 static void on_taken_over(struct session *s, uint64_t now_ms)
@@ -857,6 +874,7 @@ static void on_phase_deadline(struct session *s, uint64_t now_ms)
     }
     switch (s->phase) {
     case PHASE_LOOKUP:
+    case PHASE_SHARE:
         break;
     case PHASE_WAIT_RELEASE:
     case PHASE_PAUSE:
@@ -885,7 +903,7 @@ static void on_play_start_due(struct session *s, uint64_t now_ms)
         return;
     }
     if (!s->told_start)
-        tell_start(s, now_ms);
+        session_tell_start(s, now_ms);
     if (s->state == SESS_PLACE)
         node_started(s, now_ms);
 }
@@ -894,7 +912,7 @@ static void on_play_start_due(struct session *s, uint64_t now_ms)
  * the player has our ping behind all that waits for it. */
 static uint64_t ping_due(const struct session *s)
 {
-    if (s->state != SESS_RELAY || s->client_paused || s->node_paused)
+    if (s->state != SESS_RELAY || s->client_paused || s->node_paused || s->client_gone)
         return UINT64_MAX;
     return s->pinged_ms ? s->heard_ms + s->env->router->ping_timeout_ms
                         : s->heard_ms + s->env->router->ping_interval_ms;
@@ -1037,9 +1055,9 @@ static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_
 static void update_pressure(struct session *s, uint64_t now_ms)
 {
     const struct node_link *n = current_link(s);
-    if (s->state != SESS_RELAY || !n)
+    if (s->state != SESS_RELAY || (!n && !s->seat.share))
         return;
-    if (s->kind == SESSION_PUBLISH)
+    if (n && s->kind == SESSION_PUBLISH)
         watch_queue(s, &s->client_paused, queued(&n->link), now_ms);
     else
         watch_queue(s, &s->node_paused, queued(&s->client.link), now_ms);
@@ -1115,6 +1133,15 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
         break;
     case SE_UNPLACED:
         on_unplaced(s, ev, now_ms);
+        break;
+    case SE_SHARED:
+        shared_play_seated(s, ev);
+        break;
+    case SE_SHARE_STARTED:
+        shared_play_started(s, ev, now_ms);
+        break;
+    case SE_SHARE_ENDED:
+        shared_play_ended(s, ev, now_ms);
         break;
     case SE_RELEASED:
         if (s->state == SESS_PLACE && s->phase == PHASE_WAIT_RELEASE)

@@ -14,6 +14,7 @@
 #include "router/client_side.h"
 #include "router/node_link.h"
 #include "router/pending.h"
+#include "router/share.h"
 #include "router/splice.h"
 #include "router/stream_keep.h"
 
@@ -35,6 +36,7 @@ enum place_phase {
     PHASE_LINK,         /* dial .. the node's answer */
     PHASE_CHECK,        /* the node closed on us: does it answer a dial? */
     PHASE_PAUSE,        /* before asking the same node again (ghost publisher) */
+    PHASE_SHARE,        /* player: the answer to the one that plays for all */
 };
 
 /* Inside SESS_REHOME */
@@ -83,6 +85,9 @@ enum session_event_kind {
     SE_CLIENT_ENDED,   /* why: WHY_CLIENT_CLOSED or WHY_CLIENT_RESET */
     SE_PLACED,         /* answer to ACT_PLACE: node, epoch, wait_release, took_over */
     SE_UNPLACED,       /* answer to ACT_PLACE: why (WHY_NO_NODE, WHY_DUPLICATE) */
+    SE_SHARED,         /* answer to ACT_PLACE: share: play from it instead */
+    SE_SHARE_STARTED,  /* node, reason: its node link is live */
+    SE_SHARE_ENDED,    /* why, node: the status code of the node's refusal, if it was one */
     SE_RELEASED,       /* the publisher we take over from has closed its node link */
     SE_NODE_CONNECTED, /* link, proxy */
     SE_NODE_FAILED,    /* link: could not connect */
@@ -117,6 +122,7 @@ struct session_event {
     bool follow, planned, ready;
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */
     enum rehome_cause cause;
+    struct share *share;
     uint32_t time; /* SE_STREAM_MOVED, SE_PLACED, with follow: of the first message that the node is
                       given */
 };
@@ -220,6 +226,10 @@ struct session {
     bool told_start;               /* the client has its Publish.Start or Play.Start */
     bool media_seen;               /* the player has had media from the present node */
 
+    struct share *leads;    /* plays for all of it, without a client of its own; NULL: as usual */
+    struct share_seat seat; /* player: gets its media there and has no node link */
+    bool alone;             /* player: has asked for what a shared link cannot do */
+
     struct session_rehome rehome;
     uint64_t link_heard_ms, link_ping_ms; /* of the current link: last bytes; next ping */
     uint64_t link_tick_ms;                /* when that was last looked at */
@@ -244,7 +254,16 @@ struct session {
 };
 
 void session_init(struct session *s, const struct session_env *env, uint64_t id, uint64_t now_ms);
+/* A player without a client, in the place of all that will take a seat in share: its stream, its
+ * arguments, its connect object are those of `like`. Returns actions, as session_step(); 0: no
+ * memory, and only session_deinit() may follow. */
+MUST_CHECK unsigned session_init_lead(struct session *s, const struct session_env *env, uint64_t id,
+                                      struct share *share, const struct session *like,
+                                      uint64_t now_ms);
 void session_deinit(struct session *s);
+/* Whether the player may get its media over a link that others share: it gave no arguments, and has
+ * asked for nothing but the live stream. */
+bool session_may_share(const struct session *s);
 
 /* One event; returns actions. After ACT_FREE nothing but session_deinit() may follow. */
 MUST_CHECK unsigned session_step(struct session *s, const struct session_event *ev,

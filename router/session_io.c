@@ -15,6 +15,7 @@
 #include "base/clock_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
+#include "router/share_io.h"
 #include "rtmp/proxy_header.h"
 
 enum {
@@ -186,15 +187,19 @@ static void finish(struct session_conn *c)
     if (c->dead)
         return;
     c->dead = true;
-    log_closed(c);
+    if (!c->s.leads)
+        log_closed(c);
     ev_io_stop(w->loop, &c->rd);
     ev_io_stop(w->loop, &c->wr);
     ev_timer_stop(w->loop, &c->timer);
-    close(c->fd);
+    if (c->fd >= 0)
+        close(c->fd);
     for (int i = 0; i < SESSION_LINKS; i++)
         close_node_socket(c, &c->nodes[i]);
     stream_index_remove(&w->streams, &c->member);
-    admission_leave(&w->admission, c->identified ? c->addr : NULL);
+    if (c->s.leads)
+        share_spread(c);
+    share_left(c);
     if (w->refresh_at == c)
         w->refresh_at = c->next;
     if (c->prev)
@@ -204,14 +209,17 @@ static void finish(struct session_conn *c)
     if (c->next)
         c->next->prev = c->prev;
     w->conn_count--;
+    c->next = w->dead;
+    w->dead = c;
+    if (c->s.leads)
+        return;
+    admission_leave(&w->admission, c->identified ? c->addr : NULL);
     w->process.bytes_in += c->s.client.bytes_in;
     w->process.bytes_out += c->s.bytes_out;
     w->process.closed[c->s.why]++;
     if (c->s.kind == SESSION_PUBLISH && c->s.started_ms != 0 &&
         (c->s.why == WHY_NO_NODE || c->s.why == WHY_MAX_MOVES))
         w->process.rehome_failed++;
-    c->next = w->dead;
-    w->dead = c;
 }
 
 void session_free_dead(struct worker *w)
@@ -219,7 +227,7 @@ void session_free_dead(struct worker *w)
     struct session_conn **at = &w->dead;
     while (*at) {
         struct session_conn *c = *at;
-        if (c->place_waiting > 0) {
+        if (c->place_waiting > 0 || c->deliver_queued) {
             at = &c->next;
             continue;
         }
@@ -227,6 +235,8 @@ void session_free_dead(struct worker *w)
         if (c->in)
             block_unref(c->in);
         session_deinit(&c->s);
+        if (c->s.leads)
+            share_free(c);
         free(c);
     }
 }
@@ -410,8 +420,10 @@ static void count_setup(struct session_conn *c)
     const uint64_t alive =
         c->alive_us ? c->alive_us : now; /* its first answer came with the last */
     p->placed++;
-    process_histogram_add(&p->setup[SETUP_DIAL], alive - c->dialled_us);
-    process_histogram_add(&p->setup[SETUP_ANSWER], now - alive);
+    if (!c->lead) { /* else it needed no node */
+        process_histogram_add(&p->setup[SETUP_DIAL], alive - c->dialled_us);
+        process_histogram_add(&p->setup[SETUP_ANSWER], now - alive);
+    }
     process_histogram_add(&p->setup[SETUP_TOTAL], now - c->asked_us);
     c->asked_us = 0; /* a second publication on the connection is measured anew */
 }
@@ -509,7 +521,7 @@ static void update_watchers(struct session_conn *c)
 
 /* Until there is nothing to perform, to dial, to write. Nested calls (an answer from the store)
  * leave their actions to the outer one. */
-static void run(struct session_conn *c)
+void session_run(struct session_conn *c)
 {
     if (c->running || c->dead)
         return;
@@ -533,6 +545,8 @@ static void run(struct session_conn *c)
         c->todo |= step(c, &(struct session_event){.kind = SE_FLUSHED});
     }
     c->running = false;
+    if (c->s.leads)
+        share_spread(c);
     if (!c->dead)
         update_watchers(c);
 }
@@ -542,7 +556,7 @@ void session_post(struct session_conn *c, const struct session_event *ev)
     if (c->dead)
         return;
     c->todo |= step(c, ev);
-    run(c);
+    session_run(c);
 }
 
 /* ---- events of the sockets ---- */
@@ -636,12 +650,12 @@ static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
         for (int i = 0; i < READS_PER_WAKE && !c->dead && session_reads_client(&c->s); i++) {
             const bool more = read_client_once(c);
             if (c->todo)
-                run(c);
+                session_run(c);
             if (!more)
                 break;
         }
     }
-    run(c);
+    session_run(c);
 }
 
 static bool read_node_once(struct session_conn *c, int i)
@@ -681,13 +695,13 @@ static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
         for (int reads = 0; reads < READS_PER_WAKE; reads++) {
             const bool more = read_node_once(c, i);
             if (c->todo)
-                run(c);
+                session_run(c);
             if (!more || c->dead || n->fd < 0 || n->generation != generation ||
                 !session_reads_node(&c->s, i))
                 break;
         }
     }
-    run(c);
+    session_run(c);
 }
 
 /* ---- the beginning ---- */
@@ -702,7 +716,8 @@ static bool trusted(const struct config_listen *conf, const struct sockaddr_stor
     return false;
 }
 
-static struct session_conn *create(struct worker *w, int fd, const struct sockaddr_storage *peer)
+struct session_conn *session_conn_create(struct worker *w, int fd,
+                                         const struct sockaddr_storage *peer)
 {
     struct session_conn *c = calloc(1, sizeof *c);
     if (!c)
@@ -744,7 +759,7 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
         close(fd);
         return;
     }
-    struct session_conn *c = create(w, fd, peer);
+    struct session_conn *c = session_conn_create(w, fd, peer);
     if (!c) {
         admission_leave(&w->admission, NULL);
         worker_log_refused(w, WHY_LIMIT_MEMORY, text);
@@ -760,5 +775,5 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
     if (!proxied)
         client_address_known(c);
     if (!c->dead)
-        run(c);
+        session_run(c);
 }

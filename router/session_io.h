@@ -28,6 +28,11 @@ struct session_conn {
     bool identified;      /* counted by admission under addr */
     bool running, dead;
     unsigned todo; /* enum session_action, not yet performed */
+    /* playing over a shared link (share_io.c) */
+    struct session_conn *lead; /* has the link */
+    struct session_conn *deliver_next;
+    bool deliver_queued;
+    bool record_stale; /* says another node */
     /* placing (place_io.c) */
     uint32_t place_serial; /* an answer to an older one is stale */
     uint32_t place_rounds;
@@ -39,8 +44,8 @@ struct session_conn {
     uint64_t told_epoch;    /* of the last claim that this session has acted on */
     bool recorded;          /* has a session record */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
-    uint64_t stream_began_ms; /* Unix time: its record says so, also after a move */
-    uint64_t refresh_bytes, refresh_ms;                 /* of the last refresh: bitrate */
+    uint64_t stream_began_ms;           /* Unix time: its record says so, also after a move */
+    uint64_t refresh_bytes, refresh_ms; /* of the last refresh: bitrate */
     struct sockaddr_storage peer, local;
     uint8_t addr[16]; /* the client's, v4 mapped */
     bool addr_own;    /* and not a proxy's */
@@ -52,6 +57,11 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
                     const struct sockaddr_storage *peer);
 /* An event from outside the session's own sockets. */
 void session_post(struct session_conn *c, const struct session_event *ev);
+/* fd -1: without a client. NULL: no memory. */
+MUST_CHECK struct session_conn *session_conn_create(struct worker *w, int fd,
+                                                    const struct sockaddr_storage *peer);
+/* Performs what is to be done, sends what waits. */
+void session_run(struct session_conn *c);
 /* Frees those that ended in this turn. */
 void session_free_dead(struct worker *w);
 

@@ -1,5 +1,5 @@
-/* router/session_parts.h - what session.c and rehome.c, the two files of the session's machine,
- * have of each other. Nobody else includes it. */
+/* router/session_parts.h - what session.c, rehome.c and shared_play.c, the files of the session's
+ * machine, have of each other. Nobody else includes it. */
 #ifndef WEIR_ROUTER_SESSION_PARTS_H
 #define WEIR_ROUTER_SESSION_PARTS_H
 
@@ -21,6 +21,10 @@ void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uin
 /* Everything up to publish or play, for a link that is connected. */
 MUST_CHECK enum err session_send_hello(struct session *s, const struct session_event *ev,
                                        uint64_t now_ms);
+/* The client gets its Publish.Start or Play.Start from us. */
+void session_tell_start(struct session *s, uint64_t now_ms);
+/* A node is to be found. */
+void session_look_up(struct session *s);
 /* Another link is the current one. */
 void session_watch_link(struct session *s, uint64_t now_ms);
 
@@ -59,5 +63,14 @@ void rehome_state_deadline(struct session *s, uint64_t now_ms);
 void rehome_abandon(struct session *s);
 /* Another publication or play begins on the connection. */
 void rehome_forget(struct session *s);
+
+/* ---- shared_play.c ---- */
+
+/* The session's place in the share, and what becomes of that. */
+void shared_play_seated(struct session *s, const struct session_event *ev);
+void shared_play_started(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void shared_play_ended(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* What the player asks for now would be answered to all: it gets a link of its own. */
+void shared_play_leave(struct session *s, uint64_t now_ms);
 
 #endif

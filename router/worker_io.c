@@ -15,6 +15,7 @@
 #include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/session_io.h"
+#include "router/share_io.h"
 
 enum {
     SESSION_IDS_AT_ONCE = 1024,
@@ -221,12 +222,17 @@ static void beat(struct worker *w)
     p->beat_ms = clock_wall_ms();
     p->sessions = w->conn_count;
     p->publishers = p->players = 0;
-    p->kept_bytes = 0;
+    p->kept_bytes = p->shared_links = 0;
     p->memory_bytes = w->blocks.live_bytes;
     p->loop_turn_max_us = w->turn_max_us;
     w->turn_max_us = 0;
     for (const struct session_conn *c = w->conns; c; c = c->next) {
-        if (c->s.state != SESS_RELAY && c->s.state != SESS_REHOME)
+        if (c->s.leads) {
+            p->shared_links++;
+            p->share_skips += c->s.leads->skips;
+            c->s.leads->skips = 0;
+        }
+        if ((c->s.state != SESS_RELAY && c->s.state != SESS_REHOME) || c->s.leads)
             continue;
         p->kept_bytes += c->s.rehome.keep.bytes;
         if (c->s.kind == SESSION_PUBLISH)
@@ -303,6 +309,8 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct worker *w = watcher->data;
     session_free_dead(w);
     const uint64_t turn_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
+    if (turn_us > 0)
+        process_histogram_add(&w->process.loop_turns, turn_us);
     if (turn_us > w->turn_max_us)
         w->turn_max_us = turn_us < UINT32_MAX ? (uint32_t)turn_us : UINT32_MAX;
     if (w->stopping && w->conn_count == 0)
@@ -315,6 +323,13 @@ static void on_turn_begin(struct ev_loop *loop, ev_check *watcher, int events)
     (void)events;
     struct worker *w = watcher->data;
     w->turn_began_us = clock_mono_us();
+}
+
+static void on_deliver(struct ev_loop *loop, ev_idle *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    share_deliver(watcher->data);
 }
 
 /* ---- configuration ---- */
@@ -497,8 +512,11 @@ static void start_watchers(struct worker *w)
     ev_prepare_init(&w->turn_end, on_turn_end);
     ev_check_init(&w->turn_begin, on_turn_begin);
     ev_set_priority(&w->turn_begin, EV_MAXPRI);
+    ev_idle_init(&w->deliver, on_deliver);
+    ev_set_priority(&w->deliver, EV_MAXPRI); /* other events do not put it off */
     w->poll.data = w->second.data = w->accept_pause.data = w->grace.data = w;
     w->doorbell.data = w->hup.data = w->term.data = w->turn_end.data = w->turn_begin.data = w;
+    w->deliver.data = w;
     ev_timer_start(loop, &w->poll);
     ev_timer_start(loop, &w->second);
     ev_io_start(loop, &w->doorbell);
@@ -516,6 +534,7 @@ static bool init(struct worker *w)
     w->loop = ev_loop_new(EVFLAG_NOENV);
     w->generations = calloc(NODES_MAX, sizeof *w->generations);
     if (!w->loop || !w->generations || stream_index_init(&w->streams) != ERR_OK ||
+        stream_index_init(&w->shares) != ERR_OK ||
         node_table_create(w->config->cluster_name, &w->nodes) != ERR_OK)
         return false;
     if (getrandom(w->env.noise, sizeof w->env.noise, 0) != (ssize_t)sizeof w->env.noise)
@@ -537,6 +556,8 @@ static bool init(struct worker *w)
 
 static void deinit(struct worker *w)
 {
+    while (w->deliver_first) /* whoever is in that list has ended */
+        share_deliver(w);
     session_free_dead(w);
     if (w->store) {
         bool left = true;
@@ -552,6 +573,7 @@ static void deinit(struct worker *w)
     free(w->generations);
     admission_deinit(&w->admission);
     stream_index_deinit(&w->streams);
+    stream_index_deinit(&w->shares);
     node_table_destroy(w->nodes);
     if (w->loop)
         ev_loop_destroy(w->loop);

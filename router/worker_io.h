@@ -62,9 +62,12 @@ struct worker {
 
     struct admission admission;
     struct stream_index streams;
-    struct session_conn *conns;      /* doubly linked list */
-    struct session_conn *refresh_at; /* whose counters are written next */
-    struct session_conn *dead;       /* freed at the end of the loop turn */
+    struct stream_index shares;                        /* struct shared_stream */
+    struct session_conn *deliver_first, *deliver_last; /* have something to be sent */
+    ev_idle deliver;                                   /* while there are any */
+    struct session_conn *conns;                        /* doubly linked list */
+    struct session_conn *refresh_at;                   /* whose counters are written next */
+    struct session_conn *dead;                         /* freed at the end of the loop turn */
     uint32_t conn_count;
 
     struct worker_listener listeners[LISTENERS_MAX];

@@ -262,10 +262,13 @@ struct process_record {
     uint64_t rehome_dropped;               /* messages given up while there was no node, beyond failover.gop_bytes */
     struct process_histogram rehome_gap;   /* without media at a player */
     uint64_t kept_bytes;                   /* now, of all publishers: for failover.reach */
+    uint64_t shared_links;                 /* now: node links that several players may share */
+    uint64_t share_skips;                  /* a player of one was so slow that it missed a group of pictures */
     uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */
     uint64_t requests;                            /* admin */
     uint64_t memory_bytes;                        /* in use now: blocks of the pool */
     uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat */
+    struct process_histogram loop_turns;          /* of all */
 };
 /* Heartbeat, once a second; gone after 5 s without. */
 MUST_CHECK enum err store_process_beat(struct store *s, const struct process_record *p);

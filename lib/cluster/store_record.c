@@ -203,7 +203,7 @@ static void rd_histogram(struct rd *r, struct process_histogram *h)
 }
 
 /* The totals in the order of the record. */
-enum { PROCESS_TOTALS = 18 };
+enum { PROCESS_TOTALS = 20 };
 static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, accepted),
     offsetof(struct process_record, refused),
@@ -223,6 +223,8 @@ static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, rehomed_players),
     offsetof(struct process_record, rehome_dropped),
     offsetof(struct process_record, kept_bytes),
+    offsetof(struct process_record, shared_links),
+    offsetof(struct process_record, share_skips),
 };
 
 size_t process_record_write(const struct process_record *p, uint8_t *buf)
@@ -251,6 +253,7 @@ size_t process_record_write(const struct process_record *p, uint8_t *buf)
     wr_histogram(&w, &p->rehome_gap);
     wr_u64be(&w, p->memory_bytes);
     wr_u32be(&w, p->loop_turn_max_us);
+    wr_histogram(&w, &p->loop_turns);
     return record_end(&w);
 }
 
@@ -280,6 +283,7 @@ enum err process_record_parse(const void *buf, size_t len, struct process_record
     rd_histogram(&r, &p.rehome_gap);
     p.memory_bytes = rd_u64be(&r);
     p.loop_turn_max_us = rd_u32be(&r);
+    rd_histogram(&r, &p.loop_turns);
     const enum err e = record_close(&r);
     if (e == ERR_OK)
         *out = p;

@@ -21,6 +21,7 @@ enum { CONFIG_ERROR_MAX = 1024, CONFIG_URL_MAX = 512, CONFIG_PATH_MAX = 256, CON
 
 enum send_proxy { SEND_PROXY_OFF = 0, SEND_PROXY_V1, SEND_PROXY_V2 };
 enum duplicate_publish { DUPLICATE_TAKEOVER = 0, DUPLICATE_REJECT, DUPLICATE_TAKEOVER_SAME_CLIENT };
+enum share_playback { SHARE_OFF = 0, SHARE_ON };
 enum listen_proxy { LISTEN_PROXY_OFF = 0, LISTEN_PROXY_REQUIRED };
 
 struct config_node {
@@ -72,9 +73,17 @@ struct config_router {
     uint64_t shutdown_grace_ms;
 };
 
+enum { CONFIG_APPS_MAX = 16 };
+struct config_apps { /* names of applications */
+    char names[CONFIG_APPS_MAX][APP_MAX];
+    uint32_t count;
+};
+
 struct config_relay {
     uint64_t buffer_bytes; /* per direction of a session */
     uint64_t stall_timeout_ms;
+    enum share_playback share_playback; /* one node link for all players of a stream on a worker */
+    struct config_apps share_apps;      /* none: all */
 };
 
 struct config_failover {

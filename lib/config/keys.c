@@ -98,6 +98,7 @@ static const char *const duplicate_names[] = {
     [DUPLICATE_TAKEOVER_SAME_CLIENT] = "takeover_same_client",
     NULL,
 };
+static const char *const share_names[] = {[SHARE_OFF] = "off", [SHARE_ON] = "on", NULL};
 static const char *const listen_proxy_names[] = {
     [LISTEN_PROXY_OFF] = "off", [LISTEN_PROXY_REQUIRED] = "required", NULL};
 static const char *const check_names[] = {
@@ -374,6 +375,24 @@ const struct key_row key_rows[] = {
      .max = HOUR_MS,
      .reloadable = true,
      FIELD(config, relay.stall_timeout_ms)},
+
+    {.path = "relay.share_playback",
+     .help = "`on`: all players of a stream on a worker share one node link, and begin with the last "
+             "group of pictures. Players with arguments (`cam1?token=...`) keep their own, and so "
+             "does one that pauses or seeks. The node's own hooks see the first player only.",
+     .initial = "off",
+     .type = KEY_ENUM,
+     .names = share_names,
+     .reloadable = true,
+     FIELD(config, relay.share_playback)},
+    {.path = "relay.share_apps",
+     .help = "The applications that `relay.share_playback` is for; none named: all.",
+     .initial = "[]",
+     .type = KEY_APPS,
+     .max = CONFIG_APPS_MAX,
+     .form = &app_form,
+     .reloadable = true,
+     FIELD(config, relay.share_apps)},
 
     {.path = "failover.stall",
      .help = "A node that has neither sent anything nor answered a ping for so long has lost its "

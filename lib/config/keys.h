@@ -22,6 +22,7 @@ enum key_type {
     KEY_ENUM,    /* any enum counted from 0 */
     KEY_SET,     /* uint32_t; a list of names, a bit for each */
     KEY_CIDRS,   /* struct config_listen's trust */
+    KEY_APPS,    /* struct config_apps; a list of names */
     KEY_NODES,   /* a list of mappings, whose keys are the rows "nodes[].*" */
     KEY_LISTENS, /* the same for "router.listen[].*" */
 };

@@ -247,7 +247,7 @@ static enum err load_entry(const struct loader *l, const struct scope *s,
     const struct key_row *row = strpbrk(n->key, ".[") ? NULL : key_find(path);
     if (row && (row->type == KEY_NODES || row->type == KEY_LISTENS))
         return load_list(l, row, n, shown);
-    if (row && (row->type == KEY_SET || row->type == KEY_CIDRS))
+    if (row && (row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_APPS))
         return load_values(l, row, n, shown, s->base);
     if (row)
         return load_text(l, row, n, shown, s->base);

@@ -42,6 +42,7 @@ static const struct unit *units_of(enum key_type type)
     case KEY_ENUM:
     case KEY_SET:
     case KEY_CIDRS:
+    case KEY_APPS:
     case KEY_NODES:
     case KEY_LISTENS:
         break;
@@ -252,6 +253,18 @@ static enum err store_cidr(void *base, const char *text)
     return e;
 }
 
+static enum err store_app(const struct key_row *row, void *base, const char *text)
+{
+    struct config_apps *apps = field(row, base);
+    assert(row->size == sizeof *apps);
+    if (apps->count == CONFIG_APPS_MAX || strlen(text) >= APP_MAX)
+        return ERR_LIMIT;
+    if (!row->form->valid(text))
+        return ERR_INVALID;
+    snprintf(apps->names[apps->count++], APP_MAX, "%s", text);
+    return ERR_OK;
+}
+
 enum err value_parse(const struct key_row *row, const char *text, void *base)
 {
     uint64_t v = 0;
@@ -270,6 +283,8 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
         return store_set_item(row, base, text);
     case KEY_CIDRS:
         return store_cidr(base, text);
+    case KEY_APPS:
+        return store_app(row, base, text);
     case KEY_WORKERS:
         if (strcmp(text, "auto") == 0) {
             memset(field(row, base), 0, row->size);
@@ -291,8 +306,8 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
 
 static bool is_list(const struct key_row *row)
 {
-    return row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_NODES ||
-           row->type == KEY_LISTENS;
+    return row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_APPS ||
+           row->type == KEY_NODES || row->type == KEY_LISTENS;
 }
 
 void value_set_defaults(const char *prefix, void *base)
@@ -355,6 +370,22 @@ static void cidrs_print(const struct config_listen *l, char *buf)
     buf[n] = '\0';
 }
 
+static void apps_print(const struct config_apps *apps, char *buf)
+{
+    size_t n = 0;
+    buf[n++] = '[';
+    for (uint32_t i = 0; i < apps->count; i++) {
+        if (i > 0) {
+            buf[n++] = ',';
+            buf[n++] = ' ';
+        }
+        text_print(apps->names[i], buf + n);
+        n += strlen(buf + n);
+    }
+    buf[n++] = ']';
+    buf[n] = '\0';
+}
+
 static void set_print(const struct key_row *row, uint64_t set, char *buf)
 {
     size_t n = (size_t)snprintf(buf, VALUE_TEXT_MAX, "[");
@@ -392,6 +423,9 @@ void value_print(const struct key_row *row, const void *base, char *buf)
         return;
     case KEY_CIDRS:
         cidrs_print(base, buf);
+        return;
+    case KEY_APPS:
+        apps_print(field_const(row, base), buf);
         return;
     case KEY_WORKERS:
         if (load_number(row, base) == 0) {
@@ -443,6 +477,9 @@ void value_allowed(const struct key_row *row, char *buf)
     case KEY_CIDRS:
         snprintf(buf, VALUE_HINT_MAX,
                  "a list of up to %s addresses or ranges such as 10.0.0.0/8 or ::1", max);
+        return;
+    case KEY_APPS:
+        snprintf(buf, VALUE_HINT_MAX, "a list of up to %s names of applications", max);
         return;
     case KEY_NODES:
     case KEY_LISTENS:

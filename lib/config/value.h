@@ -12,14 +12,14 @@
 #include "config/keys.h"
 
 enum {
-    VALUE_TEXT_MAX = 2 * CONFIG_URL_MAX + 3,
+    VALUE_TEXT_MAX = CONFIG_APPS_MAX * (2 * APP_MAX + 4), /* longer than any other value */
     VALUE_HINT_MAX = 512,
     VALUE_QUOTED_MAX = 96,
     VALUE_REFUSAL_MAX = 2 * VALUE_HINT_MAX,
 };
 
-/* Stores text's value; of KEY_SET and KEY_CIDRS one more item. ERR_INVALID: not of the type, or not
- * of the form; ERR_LIMIT: out of range or too long. */
+/* Stores text's value; of KEY_SET, KEY_CIDRS and KEY_APPS one more item. ERR_INVALID: not of the
+ * type, or not of the form; ERR_LIMIT: out of range or too long. */
 MUST_CHECK enum err value_parse(const struct key_row *row, const char *text, void *base);
 /* Every field of the map at prefix (as in key_below) its default; lists are left empty. */
 void value_set_defaults(const char *prefix, void *base);

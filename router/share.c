@@ -1,0 +1,150 @@
+#include "router/share.h"
+
+#include <assert.h>
+
+enum {
+    QUEUED_MESSAGE_BYTES = 128, /* besides its payload */
+    STALE_MS = 5000,            /* what is kept of a stream that has been silent so long is old */
+};
+
+void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes)
+{
+    *sh = (struct share){.buffer_bytes = buffer_bytes, .keep_bytes = keep_bytes};
+}
+
+void share_deinit(struct share *sh)
+{
+    assert(!sh->first);
+    stream_keep_clear(&sh->keep);
+}
+
+void share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link)
+{
+    *seat = (struct share_seat){.share = sh, .link = link, .next = sh->first};
+    if (sh->first)
+        sh->first->prev = seat;
+    sh->first = seat;
+    sh->count++;
+}
+
+void share_leave_seat(struct share_seat *seat)
+{
+    struct share *sh = seat->share;
+    if (!sh)
+        return;
+    if (seat->prev)
+        seat->prev->next = seat->next;
+    else
+        sh->first = seat->next;
+    if (seat->next)
+        seat->next->prev = seat->prev;
+    sh->count--;
+    *seat = (struct share_seat){0};
+}
+
+void share_forget(struct share *sh)
+{
+    stream_keep_clear(&sh->keep);
+}
+
+static void queue(struct share_seat *seat, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp)
+{
+    if (!seat->failed && rtmp_link_send(seat->link, m, msid, timestamp) != ERR_OK)
+        seat->failed = true;
+    seat->news = true;
+}
+
+static uint64_t queued(const struct share_seat *seat)
+{
+    const struct rtmp_chunk_writer *out = &seat->link->out;
+    return out->queued_bytes + (uint64_t)out->count * QUEUED_MESSAGE_BYTES;
+}
+
+/* All that is kept, state first. */
+static void begin(struct share *sh, struct share_seat *seat)
+{
+    const struct stream_keep *k = &sh->keep;
+    const uint32_t from = stream_keep_at(k, k->first)->msg->timestamp;
+    for (uint32_t i = 0; i < k->state_count; i++)
+        queue(seat, k->states[i], k->states[i]->msid, from);
+    for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
+        struct rtmp_msg *m = stream_keep_at(k, n)->msg;
+        queue(seat, m, m->msid, m->timestamp);
+    }
+    seat->playing = true;
+    seat->begun_bytes = queued(seat);
+}
+
+/* A queue that was full has to go down by half first. */
+static bool may_begin(const struct share *sh, const struct share_seat *seat)
+{
+    const struct stream_keep *k = &sh->keep;
+    return seat->open && k->count > 0 && !k->headless && queued(seat) <= sh->buffer_bytes / 2;
+}
+
+/* A long group of pictures at the beginning does not make a queue full. */
+static bool is_full(const struct share *sh, struct share_seat *seat)
+{
+    const uint64_t bytes = queued(seat);
+    if (bytes <= sh->buffer_bytes / 2)
+        seat->begun_bytes = 0;
+    return bytes >= sh->buffer_bytes + seat->begun_bytes;
+}
+
+void share_open(struct share_seat *seat, uint64_t now_ms)
+{
+    struct share *sh = seat->share;
+    seat->open = true;
+    if (now_ms - sh->heard_ms < STALE_MS && may_begin(sh, seat))
+        begin(sh, seat);
+}
+
+/* A seat that waits takes the next keyframe; without video the next message. */
+static void push_media(struct share *sh, struct share_seat *seat, struct rtmp_msg *m, bool key)
+{
+    const bool start = key || sh->keep.videos == 0;
+    if (!seat->playing) {
+        if (start && may_begin(sh, seat))
+            begin(sh, seat);
+        return;
+    }
+    if (is_full(sh, seat)) {
+        seat->playing = false;
+        sh->skips++;
+        return;
+    }
+    queue(seat, m, m->msid, m->timestamp);
+}
+
+/* With the time and the stream id that players see: it is kept so, too. */
+static struct rtmp_msg *as_sent(struct rtmp_msg *m, uint32_t msid, uint32_t timestamp)
+{
+    return m->msid == msid && m->timestamp == timestamp
+               ? rtmp_msg_ref(m)
+               : rtmp_msg_share(m, m->type, msid, timestamp, 0);
+}
+
+void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
+                uint64_t now_ms)
+{
+    const bool media = m->type == RTMP_AUDIO || m->type == RTMP_VIDEO || m->type == RTMP_DATA_AMF0;
+    const struct keep_policy newest = {.reach_ms = 0, .max_bytes = sh->keep_bytes};
+    if (!media) {
+        for (struct share_seat *seat = sh->first; seat; seat = seat->next)
+            if (seat->open)
+                queue(seat, m, msid, timestamp);
+        return;
+    }
+    sh->heard_ms = now_ms;
+    struct rtmp_msg *sent = as_sent(m, msid, timestamp);
+    if (!sent || stream_keep_push(&sh->keep, sent, &newest, now_ms) != ERR_OK)
+        stream_keep_clear(&sh->keep); /* no memory: nobody can begin here */
+    const bool key = media_inspect(m).kind == MEDIA_KEYFRAME;
+    for (struct share_seat *seat = sh->first; seat; seat = seat->next) {
+        if (!sent)
+            seat->failed = seat->news = true;
+        else
+            push_media(sh, seat, sent, key);
+    }
+    rtmp_msg_unref(sent);
+}

@@ -1,0 +1,53 @@
+/* router/share.h - one stream's messages to all players of a worker: what comes over the one node
+ * link that they share goes into every player's queue by reference. A player begins with metadata,
+ * sequence headers and the last group of pictures. One whose queue is full gets nothing until the
+ * queue has gone down, and then begins anew at a keyframe: it never slows the others.
+ * Pure. Owner: whoever has the node link. Seats are the players' own and leave before they go.
+ * Errors: memory short: the seat is `failed`, its player has to be closed.   Time: monotonic ms.
+ * Tests: tests/unit/router/test_share.c */
+#ifndef WEIR_ROUTER_SHARE_H
+#define WEIR_ROUTER_SHARE_H
+
+#include "router/stream_keep.h"
+#include "rtmp/link.h"
+
+struct share;
+
+struct share_seat {
+    struct share *share;    /* NULL: not seated */
+    struct rtmp_link *link; /* to the player */
+    struct share_seat *prev, *next;
+    bool open;    /* the player has had its Play.Start */
+    bool playing; /* gets all that comes; else it begins when it may */
+    uint64_t
+        begun_bytes; /* what it began with and has not taken yet: its queue may be longer by that */
+    bool failed;     /* no memory */
+    bool news;       /* something was queued, or failed, since the owner looked */
+};
+
+struct share {
+    struct share_seat *first;
+    uint32_t count;
+    struct stream_keep keep; /* since the last keyframe */
+    uint64_t heard_ms;       /* last media */
+    bool started;            /* the node has answered */
+    uint64_t buffer_bytes;   /* a player's queue is full with so many */
+    uint64_t keep_bytes;     /* most bytes of a group of pictures that is kept */
+    uint64_t skips;          /* how often a player's queue was full */
+};
+
+void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes);
+void share_deinit(struct share *sh); /* no seat may be taken */
+
+void share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link);
+void share_leave_seat(struct share_seat *seat); /* not seated: nothing */
+
+/* The player has had its Play.Start: begins with what is kept, if there is any. */
+void share_open(struct share_seat *seat, uint64_t now_ms);
+/* From the node to all: media as (CLIENT_MSID, timestamp), anything else as (msid, timestamp). */
+void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
+                uint64_t now_ms);
+/* What is kept belongs to a publication that is over. */
+void share_forget(struct share *sh);
+
+#endif

@@ -1,0 +1,98 @@
+/* The part of a session's machine for players that share a node link (relay.share_playback): those
+ * who have a seat, and the one without a client that plays for all of them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/session_parts.h"
+
+bool session_may_share(const struct session *s)
+{
+    const uint8_t *payload;
+    struct rtmp_command cmd;
+    if (s->kind != SESSION_PLAY || s->state != SESS_PLACE || s->args_hash != 0 || s->alone ||
+        s->leads || rtmp_msg_flatten(s->command, &payload) != ERR_OK ||
+        rtmp_command_parse(payload, s->command->len, &cmd) != PARSE_OK)
+        return false;
+    const struct amf0_value *start = &cmd.arg[1]; /* from 0 on: a recording (section 7.2.2.1) */
+    return start->type != AMF0_NUMBER || start->number < 0;
+}
+
+unsigned session_init_lead(struct session *s, const struct session_env *env, uint64_t id,
+                           struct share *share, const struct session *like, uint64_t now_ms)
+{
+    session_init(s, env, id, now_ms);
+    s->client_gone = true; /* there is none */
+    s->client.connect = malloc(like->client.connect_len);
+    if (!s->client.connect)
+        return 0;
+    memcpy(s->client.connect, like->client.connect, like->client.connect_len);
+    s->client.connect_len = like->client.connect_len;
+    struct rtmp_command connect;
+    if (rtmp_command_parse(s->client.connect, s->client.connect_len, &connect) != PARSE_OK)
+        return 0;
+    rtmp_connect_read(&connect, &s->client.info);
+    s->client.phase = CLIENT_MESSAGES;
+    s->leads = share;
+    s->kind = SESSION_PLAY;
+    s->key = like->key;
+    s->command = rtmp_msg_ref(like->command);
+    s->asked_ms = now_ms;
+    session_enter(s, SESS_COMMAND, now_ms);
+    session_enter(s, SESS_PLACE, now_ms);
+    session_look_up(s);
+    return s->actions;
+}
+
+void shared_play_seated(struct session *s, const struct session_event *ev)
+{
+    if (s->state != SESS_PLACE || s->phase != PHASE_LOOKUP)
+        return;
+    share_take_seat(ev->share, &s->seat, &s->client.link);
+    s->phase = PHASE_SHARE;
+    s->placed = true;
+}
+
+void shared_play_started(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->state != SESS_PLACE || s->phase != PHASE_SHARE)
+        return;
+    snprintf(s->node, sizeof s->node, "%s", ev->node);
+    s->placed_by = ev->reason;
+    s->node_started_ms = now_ms;
+    if (s->started_ms == 0)
+        s->started_ms = now_ms;
+    pending_clear(&s->pending);
+    session_enter(s, SESS_RELAY, now_ms);
+    if (!s->told_start &&
+        rtmp_link_send_user(&s->client.link, RTMP_STREAM_BEGIN, CLIENT_MSID, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    if (s->state == SESS_RELAY && !s->told_start)
+        session_tell_start(s, now_ms);
+    if (s->state != SESS_RELAY)
+        return;
+    share_open(&s->seat, now_ms);
+    s->actions |= ACT_STARTED;
+}
+
+void shared_play_ended(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (!s->seat.share)
+        return;
+    share_leave_seat(&s->seat);
+    snprintf(s->refusal, sizeof s->refusal, "%s", ev->node);
+    if (ev->why == WHY_NODE_REFUSED)
+        session_refused_by_node(s, now_ms);
+    else
+        session_refuse(s, ev->why, session_failed_code(s), "no media node can take the stream now",
+                       now_ms);
+}
+
+void shared_play_leave(struct session *s, uint64_t now_ms)
+{
+    share_leave_seat(&s->seat);
+    s->alone = true;
+    if (s->state == SESS_RELAY)
+        session_enter(s, SESS_PLACE, now_ms);
+    session_look_up(s);
+}

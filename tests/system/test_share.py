@@ -1,0 +1,154 @@
+"""relay.share_playback: one node link for all players of a stream on a worker."""
+
+import socket
+import time
+
+import media
+import procs
+import pytest
+import rtmp
+from test_rehoming import EASY, LONG, OFTEN, drill, exact  # noqa: F401
+
+SHARED = {"share_playback": "on"}
+
+
+def players_at(node, key):
+    """Besides the publisher."""
+    return node.streams().get(key, {"clients": 1})["clients"] - 1
+
+
+def test_players_share_a_link_and_see_the_same(cluster, router, publish, play, dump):
+    node = cluster(1)[0]
+    r = router([node], relay=SHARED)
+    publish(r.url("live/x"))
+    first = play(r.url("live/x"))
+    first.wait_packets(30)
+    others = [play(r.url("live/x")) for _ in range(3)]
+    tags = dump(r.url("live/x"))
+    for p in others:
+        p.wait_packets(80)
+    tags.wait_tags(60)
+    assert players_at(node, "live/x") == 1
+    assert len(r.logs("stream_placed", kind="play", client="shared")) == 1
+    first.wait_packets(first.count() + 40)
+    for p in others:
+        media.assert_same_stream(first.packets.items, p.packets.items)
+    for p in [first, tags, *others[:2]]:
+        p.stop()
+    others[2].wait_packets(others[2].count() + 30)
+    assert players_at(node, "live/x") == 1
+    others[2].stop()
+    procs.eventually(lambda: players_at(node, "live/x") == 0, what="the last one takes the link with it")
+    again = play(r.url("live/x"))
+    again.wait_packets(30)
+    assert players_at(node, "live/x") == 1
+
+
+def test_a_player_begins_at_once_with_the_last_keyframe(cluster, router, publish, clips, client):
+    clip = clips(seconds=12, gop=250)  # 10 s
+    r = router(cluster(1), relay=SHARED)
+    publish(r.url("live/x"), source=clip)
+    first = client(r)
+    first.play("x")
+    first.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload[0] == 0x17 and m.payload[1] == 1, timeout=20)
+    waits = []
+    for _ in range(3):
+        c = client(r)
+        began = time.monotonic()
+        assert c.play("x")[1] == "status"
+        types = [c.recv_until(lambda m: m.type in (rtmp.AUDIO, rtmp.VIDEO)) for _ in range(12)]
+        video = [m for m in types if m.type == rtmp.VIDEO]
+        assert media.is_sequence_header(media.Tag(rtmp.VIDEO, 0, video[0].payload))
+        assert media.is_keyframe(media.Tag(rtmp.VIDEO, 0, video[1].payload))
+        waits.append(time.monotonic() - began)
+        time.sleep(0.3)
+    assert sorted(waits)[1] < 1  # and not up to ten seconds
+
+
+def test_who_asks_for_more_has_a_link_of_its_own(fakes, router, client):
+    node = fakes(1)[0]
+    r = router([node], relay=SHARED)
+    publisher = client(r)
+    publisher.publish("x")
+
+    def plays():
+        return [s for s in node.sessions if s.kind == "play" and not s.closed]
+
+    def goes_on(*players):
+        payload = b"\x17\x01\0\0\0" + bytes([len(node.sessions)])
+        publisher.send(rtmp.VIDEO, payload, msid=1, ts=1000 * len(node.sessions))
+        for c in players:
+            c.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload == payload)
+
+    one, other, with_arguments = client(r), client(r), client(r)
+    one.play("x")
+    other.play("x")
+    goes_on(one, other)
+    assert len(plays()) == 1
+    with_arguments.play("x?user=me")
+    goes_on(one, other, with_arguments)
+    assert [s.name for s in plays()] == ["x", "x?user=me"]
+    one.send_command("receiveAudio", 0, None, False, msid=1)
+    node.wait(lambda n: any(m.is_command and m.values[0] == "receiveAudio" for m in n.sessions[-1].messages))
+    assert len(plays()) == 3 and node.sessions[-1].name == "x"
+    goes_on(one, other, with_arguments)
+    one.close()
+    other.close()
+    node.wait(lambda n: len(plays()) == 1)
+    goes_on(with_arguments)
+
+
+def test_only_the_apps_named(fakes, router, client):
+    node = fakes(1)[0]
+    r = router([node], relay={**SHARED, "share_apps": ["events"]})
+    for app, links in (("live", 2), ("events", 3)):
+        for _ in range(2):
+            client(r).play("x", app=app)
+        node.wait(lambda n, want=links: len([s for s in n.sessions if s.kind == "play"]) == want)
+
+
+def test_a_refusal_is_everybodys(fakes, router, client):
+    node = fakes(1)[0]
+    node.does.play = "not_found"
+    r = router([node], relay=SHARED)
+    for _ in range(2):
+        code, level = client(r).play("x")[:2]
+        assert (code, level) == ("NetStream.Play.StreamNotFound", "error")
+    assert len(node.sessions) == 2  # one after the other: each is asked for
+
+
+def test_slow_players_miss_groups_and_harm_nobody(cluster, router, client, publish, play, clips):
+    big = clips(seconds=4, size="640x360", bitrate="20000k", noise=True)
+    r = router(cluster(1), relay={**SHARED, "buffer": "512KiB", "stall_timeout": "4s"})
+    publish(r.url("live/x"), source=big)
+    good = play(r.url("live/x"))
+    good.wait_packets(20)
+    stalled, slow = client(r), client(r)
+    stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.play("x")
+    slow.play("x")
+    slow_times = []
+    closed = r.mark()
+    while not r.logs("session_closed", since=closed):  # a third of what comes
+        slow_times += [m.ts for m in slow.recv_media(3, types=(rtmp.VIDEO,))]
+        good.wait_packets(good.count() + 20)
+    assert [line["why"] for line in r.logs("session_closed", since=closed)] == ["stalled"]
+    assert slow_times == sorted(slow_times)
+    slow_times += [m.ts for m in slow.recv_media(200, types=(rtmp.VIDEO,))]
+    steps = [b - a for a, b in zip(slow_times, slow_times[1:])]
+    assert min(steps) >= 0 and max(steps) >= 400  # groups are missing, nothing is out of order
+    good.wait_packets(good.count() + 40)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_streams_move_with_all_their_players(workers, cluster, router, exact):  # noqa: F811
+    three = cluster(3)
+    r = router(three, workers=workers, placement=EASY, failover=OFTEN, relay=SHARED)
+    e = exact(r, 20 if LONG else 6, 3)
+    drill(three, 20 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
+    gone = three[0]
+    r.reload(nodes=three[1:])
+    procs.eventually(lambda: not gone.live(), what="the node is empty")
+    assert not gone.streams()
+    result = e.report()
+    assert result["gap_worst"] < 2000
