@@ -1,0 +1,569 @@
+#!/usr/bin/env python3
+"""What relaying costs: the same load straight to a node, through HAProxy (tcp), nginx (stream) and Weir, in turn, each relay
+alone on one core and the load on another. Prints Markdown: medians of the runs, lowest and highest, and the targets.
+
+    tests/bench/relay.py [--runs 5] [--seconds 8] [--only ingest,playback,...] [--proxies direct,haproxy,nginx,weir]
+        [--json FILE] [--cores 0,1] [--size 1.0] [--settle 6] [--build DIR] [--weir NAME=DIR] [--set relay.buffer=1MiB]
+
+--weir: another build of Weir, measured beside, to compare two. --set: a key of Weir's configuration, which is the default one
+otherwise. --size 0.1: a tenth of the sessions. Ends by itself, and whatever it started ends with it.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+import procs  # noqa: E402
+import weir  # noqa: E402
+
+GB = 1e9
+DESCRIPTORS = 65536
+
+
+def build_load():
+    """The load generator, optimised whatever the tests are built with."""
+    where = ROOT / "build" / "bench"
+    flags = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 -g"]
+    for argv in (["cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *flags], ["cmake", "--build", where, "--target", "load"]):
+        done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(done.stdout + done.stderr)
+    return str(where / "bin" / "load")
+
+
+class Program:
+    """Pinned to a core, in a session of its own; ends when this process does, however that happens. Output goes to a file."""
+
+    def __init__(self, argv, core, directory, name, pipes=False):
+        self.log = pathlib.Path(directory) / f"{name}.log"
+        pipe = subprocess.PIPE if pipes else None
+        with open(self.log, "w") as log:
+            self.popen = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *(str(a) for a in argv)],
+                stdin=pipe or subprocess.DEVNULL,
+                stdout=pipe or log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def pids(self):
+        """Of all processes of the session."""
+        found = []
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(entry)
+                with open(f"/proc/{pid}/stat") as f:
+                    if int(f.read().rsplit(")", 1)[1].split()[3]) == self.popen.pid:
+                        found.append(pid)
+        return found
+
+    def cpu_seconds(self):
+        """User and system time of all threads; what the kernel does for a packet sent on loopback (softirq) is in it."""
+        total = 0
+        for pid in self.pids():
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                    total += int(f.read().split()[0])
+        return total / 1e9
+
+    def memory_kib(self):
+        """(PSS, USS)"""
+        pss = uss = 0
+        for pid in self.pids():
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                sizes = {line.split(":")[0]: int(line.split()[1]) for line in f.readlines()[1:]}
+            pss += sizes["Pss"]
+            uss += sizes["Private_Clean"] + sizes["Private_Dirty"]
+        return pss, uss
+
+    def stop(self):
+        self.popen.terminate()
+        try:
+            self.popen.wait(10)
+        except subprocess.TimeoutExpired:
+            pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+class Load(Program):
+    def __init__(self, bench, role, port, **options):
+        argv = [bench.load, role, port, *(f"{k}={v}" for k, v in options.items())]
+        super().__init__(argv, bench.load_core, bench.dir, role, pipes=True)
+        self._expect("started")
+
+    def _line(self):
+        line = self.popen.stdout.readline().decode()
+        if not line:
+            raise RuntimeError(f"load ended: {self.log.read_text()}")
+        return line.strip()
+
+    def _expect(self, word):
+        line = self._line()
+        assert line == word, line
+
+    def wait_ready(self):
+        self._expect("ready")
+
+    def report(self):
+        self.popen.stdin.write(b"\n")
+        self.popen.stdin.flush()
+        return json.loads(self._line())
+
+
+# relays: (bench, node_port) -> (port, Program or None)
+
+
+def wait_listening(port, program):
+    def listening():
+        assert program.popen.poll() is None, program.log.read_text()
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    procs.eventually(listening, what=f"{program.log.stem} listens")
+    return port, program
+
+
+def start_direct(bench, node_port):
+    return node_port, None
+
+
+def start_haproxy(bench, node_port):
+    port = procs.free_port()
+    connections = min(20000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500) // 2)
+    config = bench.dir / "haproxy.cfg"
+    config.write_text(
+        f"""global
+    nbthread 1
+    maxconn {connections}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 5m
+    timeout server 5m
+frontend rtmp
+    bind 127.0.0.1:{port}
+    default_backend nodes
+backend nodes
+    server n1 127.0.0.1:{node_port}
+"""
+    )
+    return wait_listening(port, Program(["haproxy", "-db", "-f", config], bench.relay_core, bench.dir, "haproxy"))
+
+
+def start_nginx(bench, node_port):
+    port = procs.free_port()
+    config = bench.dir / "nginx.conf"
+    config.write_text(
+        f"""load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+worker_processes 1;
+worker_rlimit_nofile {DESCRIPTORS};
+daemon off;
+pid {bench.dir}/nginx.pid;
+error_log {bench.dir}/nginx-error.log warn;
+events {{ worker_connections 20000; }}
+stream {{
+    server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{node_port}; }}
+}}
+"""
+    )
+    argv = ["nginx", "-c", config, "-e", bench.dir / "nginx-error.log"]
+    return wait_listening(port, Program(argv, bench.relay_core, bench.dir, "nginx"))
+
+
+def weir_starter(build):
+    def start(bench, node_port):
+        port = procs.free_port()
+        store = bench.scratch()
+        config = {
+            "cluster": {"name": "bench", "store": f"lmdb:{store}/store", "live": f"{store}/live"},
+            "nodes": [{"id": "n1", "rtmp": f"127.0.0.1:{node_port}"}],
+            "router": {"workers": 1, "listen": [{"address": f"127.0.0.1:{port}"}], "shutdown_grace": "100ms"},
+        }
+        file = bench.dir / "weir.yaml"
+        file.write_text(weir.to_yaml(weir.merge(config, bench.settings)))
+        argv = [pathlib.Path(build) / "bin" / "weir-router", "-c", file]
+        return wait_listening(port, Program(argv, bench.relay_core, bench.dir, "weir"))
+
+    return start
+
+
+# measurements: each gives {figure: value}
+
+
+class Bench:
+    def __init__(self, args, directory, stack):
+        self.args = args
+        self.dir = pathlib.Path(directory)
+        self.stack = stack
+        self.load = args.load or build_load()
+        self.relay_core, self.load_core = args.cores
+        self.settings = args.settings
+        self.problems = []
+
+    def scratch(self):
+        """A new directory in memory, where Weir's live store is by default."""
+        return self.stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-", dir="/dev/shm"))
+
+    def size(self, sessions):
+        return max(1, round(sessions * self.args.size))
+
+    @contextlib.contextmanager
+    def session(self, start, node_options, client_options):
+        """Node, relay and clients, running; ended at the end."""
+        with contextlib.ExitStack() as stack:
+            node_port = procs.free_port()
+            node = Load(self, "node", node_port, **node_options)
+            stack.callback(node.stop)
+            port, relay = start(self, node_port)
+            if relay:
+                stack.callback(relay.stop)
+                time.sleep(0.3)
+            empty = relay.memory_kib() if relay else (0, 0)
+            client = Load(self, "client", port, **client_options)
+            stack.callback(client.stop)
+            if "setups" not in client_options:
+                client.wait_ready()
+            yield node, relay, client, empty
+
+    def window(self, node, relay, client):
+        """What happened between two reports: counters as differences, CPU seconds of the relay."""
+        time.sleep(self.args.settle)
+        before, cpu = (node.report(), client.report()), relay.cpu_seconds() if relay else 0
+        time.sleep(self.args.seconds)
+        after, cpu_after = (node.report(), client.report()), relay.cpu_seconds() if relay else 0
+        took = (after[0]["ns"] - before[0]["ns"]) / 1e9
+        sides = []
+        for a, b in zip(after, before):
+            sides.append({k: v - b[k] if isinstance(v, int) else v for k, v in a.items()})
+        return took, cpu_after - cpu, *sides
+
+    def check(self, what, name, *sides):
+        for side in sides:
+            bad = {k: side[k] for k in ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped") if side[k]}
+            if bad:
+                self.problems.append(f"{what}, {name}: {bad}")
+
+    def media(self, what, name, start, node_options, client_options):
+        with self.session(start, node_options, client_options) as (node, relay, client, _):
+            took, cpu, at_node, at_client = self.window(node, relay, client)
+        players = "players" in client_options
+        sender, receiver = (at_node, at_client) if players else (at_client, at_node)
+        self.check(what, name, at_node, at_client)
+        gigabytes = receiver["received_bytes"] / GB
+        figures = {"gbit_s": gigabytes * 8 / took, "late_percent": 100 * sender["late"] / max(1, sender["sent"])}
+        if relay:
+            figures["cpu_s_per_gb"] = cpu / gigabytes
+            figures["core_percent"] = 100 * cpu / took
+        for p in ("p50", "p99", "p999"):
+            figures[f"latency_{p}_ms"] = receiver["latency_us"][p] / 1000
+        return figures
+
+    def ingest(self, name, start):
+        return self.media("ingest", name, start, {}, {"publishers": self.size(100)})
+
+    def playback(self, name, start):
+        return self.media("playback", name, start, {}, {"players": self.size(200), "streams": self.size(10)})
+
+    def flat(self, name, start):
+        figures = self.media("flat", name, start, {}, {"publishers": self.size(10), "flat": 1})
+        figures["gbit_s_per_core"] = 8 / figures["cpu_s_per_gb"] if "cpu_s_per_gb" in figures else None
+        return {k: v for k, v in figures.items() if not k.startswith("latency") and k != "late_percent"}
+
+    def scale(self, sessions, name, start):
+        """The same messages and as many of them a second, spread over more sessions."""
+        sessions = self.size(sessions)
+        slow = {"slow": max(1, round(sessions / 100))}
+        figures = self.media(f"{sessions} sessions", name, start, slow, {"publishers": sessions, **slow})
+        return {k: figures.get(k) for k in ("cpu_s_per_gb", "gbit_s", "latency_p99_ms", "late_percent")}
+
+    def setup(self, name, start, **options):
+        with self.session(start, options, {"setups": 16, **options}) as (node, relay, client, _):
+            took, cpu, _, at_client = self.window(node, relay, client)
+        self.check("setup", name, at_client)
+        done = at_client["setups"]
+        figures = {"per_s": done / took}
+        if relay:
+            figures["cpu_us"] = cpu / max(1, done) * 1e6
+        figures["p50_ms"] = at_client["setup_us"]["p50"] / 1000
+        figures["p99_ms"] = at_client["setup_us"]["p99"] / 1000
+        return figures
+
+    def setup_nagle(self, name, start):
+        return self.setup(name, start, nagle=1)
+
+    def memory(self, sessions, name, start):
+        if name == "direct":
+            return {}
+        sessions = self.size(sessions)
+        players = sessions // 2
+        options = {"publishers": sessions - players, "players": players, "streams": players, "quiet": 1}
+        with self.session(start, {"quiet": 1}, options) as (_, relay, client, empty):
+            time.sleep(self.args.settle / 2)
+            full = relay.memory_kib()
+            now = client.report()
+        self.check(f"memory {sessions}", name, now)
+        return {"pss_kib": (full[0] - empty[0]) / now["live"], "uss_kib": (full[1] - empty[1]) / now["live"]}
+
+
+def measurements(bench):
+    found = {
+        "ingest": bench.ingest,
+        "playback": bench.playback,
+        "flat": bench.flat,
+        "setup": bench.setup,
+        "setup_nagle": bench.setup_nagle,
+    }
+    for n in (2000, 9000):
+        found[f"memory_{n}"] = lambda name, start, n=n: bench.memory(n, name, start)
+    for n in (10, 1000, 5000, 9000):
+        found[f"scale_{n}"] = lambda name, start, n=n: bench.scale(n, name, start)
+    return found
+
+
+TITLES = {
+    "ingest": "Ingest: 100 publishers, 6 Mbit/s each",
+    "playback": "Playback: 10 streams of 6 Mbit/s, 20 players each",
+    "flat": "Flat out: 10 publishers as fast as it goes",
+    "setup": "Session set-ups, 16 at a time, TCP_NODELAY at both ends",
+    "setup_nagle": "Session set-ups, 16 at a time, without TCP_NODELAY (as ffmpeg and nginx-rtmp)",
+    "memory_2000": "Memory of 2,000 idle sessions, each",
+    "memory_9000": "Memory of 9,000 idle sessions, each",
+}
+LABELS = {
+    "cpu_s_per_gb": "CPU seconds per GB",
+    "core_percent": "of one core, %",
+    "gbit_s": "relayed, Gbit/s",
+    "gbit_s_per_core": "a full core carries, Gbit/s",
+    "late_percent": "messages sent over 10 ms late, %",
+    "latency_p50_ms": "latency p50, ms",
+    "latency_p99_ms": "latency p99, ms",
+    "latency_p999_ms": "latency p99.9, ms",
+    "per_s": "per second",
+    "cpu_us": "CPU per set-up, us",
+    "p50_ms": "p50, ms",
+    "p99_ms": "p99, ms",
+    "pss_kib": "PSS, KiB",
+    "uss_kib": "USS, KiB",
+}
+
+
+def title(what):
+    if what == "scale_10":
+        return "Ingest: 10 publishers, 6 Mbit/s each"
+    if what.startswith("scale_"):
+        return f"Ingest: 0.6 Gbit/s over {int(what[6:]):,} publishers"
+    return TITLES[what]
+
+
+# targets: text, what is measured, what it is compared with (or None), the most it may be; each (measurement, relay, figure)
+
+WEIR = "weir"
+TARGETS = [
+    (
+        "ingest, CPU per GB <= HAProxy's",
+        ("ingest", WEIR, "cpu_s_per_gb"),
+        ("ingest", "haproxy", "cpu_s_per_gb"),
+        lambda x: x,
+    ),
+    (
+        "playback, CPU per GB <= HAProxy's",
+        ("playback", WEIR, "cpu_s_per_gb"),
+        ("playback", "haproxy", "cpu_s_per_gb"),
+        lambda x: x,
+    ),
+    (
+        "CPU us per set-up <= 2 x HAProxy's",
+        ("setup", WEIR, "cpu_us"),
+        ("setup", "haproxy", "cpu_us"),
+        lambda x: 2 * x,
+    ),
+    (
+        "ingest, p99 latency ms <= direct + 1 ms",
+        ("ingest", WEIR, "latency_p99_ms"),
+        ("ingest", "direct", "latency_p99_ms"),
+        lambda x: x + 1,
+    ),
+    (
+        "playback, p99 latency ms <= direct + 1 ms",
+        ("playback", WEIR, "latency_p99_ms"),
+        ("playback", "direct", "latency_p99_ms"),
+        lambda x: x + 1,
+    ),
+    (
+        "set-up p50 ms without TCP_NODELAY < direct's",
+        ("setup_nagle", WEIR, "p50_ms"),
+        ("setup_nagle", "direct", "p50_ms"),
+        lambda x: x,
+    ),
+    ("PSS KiB per idle session at 2,000 <= 12", ("memory_2000", WEIR, "pss_kib"), None, lambda _: 12),
+    ("PSS KiB per idle session at 9,000 <= 12", ("memory_9000", WEIR, "pss_kib"), None, lambda _: 12),
+    (
+        "CPU per GB of 9,000 sessions <= 1.1 x that of 100",
+        ("scale_9000", WEIR, "cpu_s_per_gb"),
+        ("ingest", WEIR, "cpu_s_per_gb"),
+        lambda x: 1.1 * x,
+    ),
+]
+
+
+def number(v):
+    return f"{v:.0f}" if abs(v) >= 100 else f"{v:.1f}" if abs(v) >= 10 else f"{v:.2f}"
+
+
+class Results:
+    def __init__(self):
+        self.runs = []
+
+    def add(self, what, relay, figures):
+        self.runs.append({"what": what, "relay": relay, "figures": {k: v for k, v in figures.items() if v is not None}})
+
+    def values(self, what, relay, figure):
+        found = (r["figures"].get(figure) for r in self.runs if r["what"] == what and r["relay"] == relay)
+        return [v for v in found if v is not None]
+
+    def median(self, what, relay, figure):
+        values = self.values(what, relay, figure)
+        return statistics.median(values) if values else None
+
+    def cell(self, what, relay, figure):
+        values = self.values(what, relay, figure)
+        if not values:
+            return "-"
+        spread = f" ({number(min(values))} to {number(max(values))})" if len(values) > 1 else ""
+        return number(statistics.median(values)) + spread
+
+    def table(self, what, relays):
+        figures = []
+        for r in self.runs:
+            if r["what"] == what:
+                figures += [f for f in r["figures"] if f not in figures]
+        lines = [f"| {title(what)} | " + " | ".join(relays) + " |", "| --- " * (len(relays) + 1) + "|"]
+        for f in figures:
+            lines.append(f"| {LABELS[f]} | " + " | ".join(self.cell(what, r, f) for r in relays) + " |")
+        return "\n".join(lines)
+
+    def targets(self, ours):
+        lines = [f"| target ({ours}) | measured | may be | met |", "| --- | --- | --- | --- |"]
+        for text, measured, other, bound in TARGETS:
+            ours_now = self.median(measured[0], ours, measured[2])
+            theirs = self.median(other[0], ours if other[1] == WEIR else other[1], other[2]) if other else 0
+            if ours_now is None or theirs is None:
+                continue
+            limit = bound(theirs)
+            lines.append(f"| {text} | {number(ours_now)} | {number(limit)} | {'yes' if ours_now <= limit else 'no'} |")
+        return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def machine():
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    versions = []
+    for argv in (["haproxy", "-v"], ["nginx", "-v"]):
+        done = procs.run(argv)
+        versions.append((done.stdout + done.stderr).splitlines()[0].split(" - ")[0])
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; {', '.join(versions)}"
+
+
+def prepare(args):
+    """Packages and descriptors."""
+    packages = []
+    if "haproxy" in args.proxies:
+        packages.append("haproxy")
+    if "nginx" in args.proxies:
+        packages += ["nginx-light", "libnginx-mod-stream"]
+    subprocess.run(["bash", "-c", '. "$0" && need_packages "$@"', ROOT / "conf" / "packages.sh", *packages], check=True)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS), max(hard, DESCRIPTORS)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--settle", type=float, default=6, help="seconds before; what Weir keeps of a stream is whole then")
+    parser.add_argument("--only", default="", help="measurements, by the beginning of their names")
+    parser.add_argument("--proxies", default="direct,haproxy,nginx,weir")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--cores", default="0,1", help="of the relay, of the load")
+    parser.add_argument("--size", type=float, default=1.0)
+    parser.add_argument("--build", default=str(ROOT / "build" / "release"))
+    parser.add_argument("--load", help="the load generator; built when not given")
+    parser.add_argument("--weir", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="sets")
+    args = parser.parse_args()
+    args.proxies = args.proxies.split(",")
+    args.cores = [int(c) for c in args.cores.split(",")]
+    args.settings = {}
+    for entry in args.sets:
+        path, value = entry.split("=", 1)
+        section, key = path.split(".", 1)
+        args.settings.setdefault(section, {})[key] = value
+    return args
+
+
+def measure(args, bench, relays, results):
+    found = measurements(bench)
+    names = [n for n in found if not args.only or any(n.startswith(o) for o in args.only.split(","))]
+    began = time.monotonic()
+    for run in range(args.runs):
+        for what in names:
+            for relay, start in relays.items():
+                figures = found[what](relay, start)
+                results.add(what, relay, figures)
+                first = ", ".join(f"{LABELS[k]} {number(v)}" for k, v in list(figures.items())[:3] if v is not None)
+                print(f"{time.monotonic() - began:6.0f} s  run {run + 1}  {what}  {relay}: {first}", file=sys.stderr)
+    return names
+
+
+def main():
+    args = arguments()
+    starters = {"direct": start_direct, "haproxy": start_haproxy, "nginx": start_nginx, WEIR: weir_starter(args.build)}
+    relays = {name: starters[name] for name in args.proxies}
+    ours = [WEIR] if WEIR in relays else []
+    for entry in args.weir:
+        name, build = entry.split("=", 1)
+        relays[name] = weir_starter(build)
+        ours.append(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    prepare(args)
+    results = Results()
+    with contextlib.ExitStack() as stack:
+        bench = Bench(args, stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-")), stack)
+        names = measure(args, bench, relays, results)
+    today = datetime.date.today().isoformat()
+    print(f"{today}, {machine()}. Median of {args.runs} runs of {args.seconds:g} s (lowest to highest).\n")
+    for what in names:
+        print(results.table(what, list(relays)) + "\n")
+    for name in ours:
+        print(results.targets(name) + "\n")
+    for problem in bench.problems:
+        print(f"NOT CLEAN: {problem}", file=sys.stderr)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps({"date": today, "machine": machine(), "runs": results.runs}, indent=1))
+    return 1 if bench.problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

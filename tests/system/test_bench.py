@@ -1,0 +1,44 @@
+"""tests/bench/relay.py, in small: the load goes through the router whole, and the tables come out."""
+
+import json
+import pathlib
+import sys
+
+import nodes
+import procs
+import weir
+
+SCRIPT = nodes.ROOT / "tests" / "bench" / "relay.py"
+
+
+def load_binary():
+    beside = pathlib.Path(weir.binary()).with_name("load")  # the release preset builds no tests
+    return str(beside if beside.exists() else nodes.ROOT / "build" / "dev" / "bin" / "load")
+
+
+def bench(tmp_path, only, *more):
+    file = tmp_path / "bench.json"
+    build = pathlib.Path(weir.binary()).parents[1]
+    argv = [sys.executable, str(SCRIPT), "--runs", "1", "--seconds", "1", "--settle", "0.2", "--size", "0.05", "--only", only]
+    argv += ["--proxies", "direct,weir", "--build", str(build), "--load", load_binary(), "--json", str(file), *more]
+    done = procs.run(argv, timeout=90)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = json.loads(file.read_text())["runs"]
+    return done.stdout, {(r["what"], r["relay"]): r["figures"] for r in runs}
+
+
+def test_media(tmp_path):
+    text, figures = bench(tmp_path, "ingest,playback")
+    for what, rate in (("ingest", 5 * 0.006), ("playback", 10 * 0.006)):
+        assert f"| {what.capitalize()}: " in text
+        for relay in ("direct", "weir"):
+            assert 0.5 * rate < figures[what, relay]["gbit_s"] < 2 * rate
+        assert figures[what, "weir"]["cpu_s_per_gb"] > 0
+    assert "| ingest, p99 latency ms <= direct + 1 ms |" in text
+
+
+def test_setups_and_memory(tmp_path):
+    text, figures = bench(tmp_path, "setup,memory_2000")
+    assert figures["setup", "weir"]["per_s"] > 0 and figures["setup", "weir"]["cpu_us"] > 0
+    assert figures["memory_2000", "weir"]["pss_kib"] > 0
+    assert "| PSS KiB per idle session at 2,000 <= 12 |" in text
