@@ -2,8 +2,9 @@
 """What relaying costs: the same load straight to a node, through HAProxy (tcp), nginx (stream) and Weir, in turn, each relay
 alone on one core and the load on another. Prints Markdown: medians of the runs, lowest and highest, and the targets.
 
-    tests/bench/relay.py [--runs 5] [--seconds 8] [--only ingest,playback,...] [--proxies direct,haproxy,nginx,weir]
-        [--json FILE] [--cores 0,1] [--size 1.0] [--settle 6] [--build DIR] [--weir NAME=DIR] [--set relay.buffer=1MiB]
+    tests/bench/relay.py [--runs 5] [--seconds 8] [--only ingest,playback,...] [--proxies direct,haproxy,weir,...]
+        [--json FILE] [--doc FILE] [--cores 0,1] [--size 1.0] [--settle 6] [--build DIR] [--weir NAME=DIR]
+        [--set relay.buffer=1MiB] [--profile DIR]
 
 --weir: another build of Weir, measured beside, to compare two. --set: a key of Weir's configuration, which is the default one
 otherwise. --size 0.1: a tenth of the sessions. Ends by itself, and whatever it started ends with it.
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
@@ -32,6 +34,8 @@ import weir  # noqa: E402
 
 GB = 1e9
 DESCRIPTORS = 65536
+WRONG = ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped")  # of the load generator's counters
+DOC_BEGIN, DOC_END = "<!-- tables of relay.py -->", "<!-- end of them -->"
 
 
 def build_load():
@@ -186,19 +190,39 @@ stream {{
     return wait_listening(port, Program(argv, bench.relay_core, bench.dir, "nginx"))
 
 
-def weir_starter(build):
+class Weir(Program):
+    """With what weir-admin says of its event loop."""
+
+    def __init__(self, bench, build, config, admin_port):
+        self.bench, self.bin, self.config, self.admin_port = bench, pathlib.Path(build) / "bin", config, admin_port
+        super().__init__([self.bin / "weir-router", "-c", config], bench.relay_core, bench.dir, "weir")
+
+    def long_turns_percent(self):
+        """Of all turns so far, how many took over 5 ms (of wall clock: on a core of its own that is CPU time)."""
+        admin = Program([self.bin / "weir-admin", "-c", self.config], self.bench.load_core, self.bench.dir, "weir-admin")
+        try:
+            wait_listening(self.admin_port, admin)
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10) as answer:
+                lines = [line.split() for line in answer.read().decode().splitlines() if "weir_router_loop_turn_seconds" in line]
+        finally:
+            admin.stop()
+        turns = sum(float(value) for name, value in (x for x in lines if len(x) == 2) if "seconds_count" in name)
+        short = sum(float(value) for name, value in (x for x in lines if len(x) == 2) if 'le="0.005"' in name)
+        return 100 * (turns - short) / max(1, turns)
+
+
+def weir_starter(build, **settings):
     def start(bench, node_port):
-        port = procs.free_port()
-        store = bench.scratch()
+        port, admin_port = procs.free_port(), procs.free_port()
         config = {
-            "cluster": {"name": "bench", "store": f"lmdb:{store}/store", "live": f"{store}/live"},
+            "cluster": {"name": "bench", "store": f"lmdb:{bench.store}/store", "live": f"{bench.store}/live"},
             "nodes": [{"id": "n1", "rtmp": f"127.0.0.1:{node_port}"}],
             "router": {"workers": 1, "listen": [{"address": f"127.0.0.1:{port}"}], "shutdown_grace": "100ms"},
+            "admin": {"listen": f"127.0.0.1:{admin_port}"},
         }
         file = bench.dir / "weir.yaml"
-        file.write_text(weir.to_yaml(weir.merge(config, bench.settings)))
-        argv = [pathlib.Path(build) / "bin" / "weir-router", "-c", file]
-        return wait_listening(port, Program(argv, bench.relay_core, bench.dir, "weir"))
+        file.write_text(weir.to_yaml(weir.merge(weir.merge(config, settings), bench.settings)))
+        return wait_listening(port, Weir(bench, build, file, admin_port))
 
     return start
 
@@ -207,18 +231,13 @@ def weir_starter(build):
 
 
 class Bench:
-    def __init__(self, args, directory, stack):
+    def __init__(self, args, directory):
         self.args = args
         self.dir = pathlib.Path(directory)
-        self.stack = stack
         self.load = args.load or build_load()
         self.relay_core, self.load_core = args.cores
         self.settings = args.settings
         self.problems = []
-
-    def scratch(self):
-        """A new directory in memory, where Weir's live store is by default."""
-        return self.stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-", dir="/dev/shm"))
 
     def size(self, sessions):
         return max(1, round(sessions * self.args.size))
@@ -227,6 +246,8 @@ class Bench:
     def session(self, start, node_options, client_options):
         """Node, relay and clients, running; ended at the end."""
         with contextlib.ExitStack() as stack:
+            # In memory, where Weir's live store is by default
+            self.store = stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-", dir="/dev/shm"))
             node_port = procs.free_port()
             node = Load(self, "node", node_port, **node_options)
             stack.callback(node.stop)
@@ -242,7 +263,8 @@ class Bench:
             yield node, relay, client, empty
 
     def window(self, node, relay, client):
-        """What happened between two reports: counters as differences, CPU seconds of the relay."""
+        """What happened between two reports: counters as differences (of what went wrong: since the start), CPU seconds of
+        the relay."""
         time.sleep(self.args.settle)
         before, cpu = (node.report(), client.report()), relay.cpu_seconds() if relay else 0
         time.sleep(self.args.seconds)
@@ -250,19 +272,41 @@ class Bench:
         took = (after[0]["ns"] - before[0]["ns"]) / 1e9
         sides = []
         for a, b in zip(after, before):
-            sides.append({k: v - b[k] if isinstance(v, int) else v for k, v in a.items()})
+            sides.append({k: v - b[k] if isinstance(v, int) and k not in WRONG else v for k, v in a.items()})
         return took, cpu_after - cpu, *sides
+
+    def profile(self, what, name, relay, receiver):
+        """Where the relay's time goes and its system calls per message, by perf, into a file. Needs root."""
+        pids = ",".join(str(p) for p in relay.pids())
+        data = str(self.dir / "perf.data")
+        perf, duration = ["taskset", "-c", str(self.load_core), "perf"], ["-p", pids, "sleep", str(self.args.seconds)]
+        procs.run([*perf, "record", "-q", "-F", "997", "-e", "cpu-clock", "-o", data, *duration])
+        report = procs.run(["perf", "report", "--stdio", "--no-children", "-s", "sym,dso", "-i", data])
+        lines = [line for line in report.stdout.splitlines() if line.strip() and not line.startswith("#")][:40]
+        before = receiver.report()
+        counted = procs.run([*perf, "stat", "-x,", "-e", "syscalls:sys_enter_*", *duration])
+        messages = receiver.report()["received"] - before["received"]
+        calls = [line.split(",") for line in counted.stderr.splitlines() if line.count(",") > 3]
+        calls = sorted(((int(c[0]), c[2].split("sys_enter_")[1]) for c in calls if c[0].isdigit() and c[0] != "0"), reverse=True)
+        lines += ["", f"system calls per message ({messages} messages):"]
+        lines += [f"{count / max(1, messages):8.4f}  {call}" for count, call in calls]
+        directory = pathlib.Path(self.args.profile)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{what}-{name}.txt").write_text("\n".join([*lines, report.stderr, ""]))
 
     def check(self, what, name, *sides):
         for side in sides:
-            bad = {k: side[k] for k in ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped") if side[k]}
+            bad = {k: side[k] for k in WRONG if side[k]}
             if bad:
                 self.problems.append(f"{what}, {name}: {bad}")
 
     def media(self, what, name, start, node_options, client_options):
+        players = "players" in client_options
         with self.session(start, node_options, client_options) as (node, relay, client, _):
             took, cpu, at_node, at_client = self.window(node, relay, client)
-        players = "players" in client_options
+            long_turns = relay.long_turns_percent() if isinstance(relay, Weir) else None
+            if self.args.profile and relay:
+                self.profile(what, name, relay, client if players else node)
         sender, receiver = (at_node, at_client) if players else (at_client, at_node)
         self.check(what, name, at_node, at_client)
         gigabytes = receiver["received_bytes"] / GB
@@ -272,6 +316,7 @@ class Bench:
             figures["core_percent"] = 100 * cpu / took
         for p in ("p50", "p99", "p999"):
             figures[f"latency_{p}_ms"] = receiver["latency_us"][p] / 1000
+        figures["long_turns_percent"] = long_turns
         return figures
 
     def ingest(self, name, start):
@@ -290,10 +335,10 @@ class Bench:
         sessions = self.size(sessions)
         slow = {"slow": max(1, round(sessions / 100))}
         figures = self.media(f"{sessions} sessions", name, start, slow, {"publishers": sessions, **slow})
-        return {k: figures.get(k) for k in ("cpu_s_per_gb", "gbit_s", "latency_p99_ms", "late_percent")}
+        return {k: figures.get(k) for k in ("cpu_s_per_gb", "gbit_s", "latency_p99_ms", "late_percent", "long_turns_percent")}
 
-    def setup(self, name, start, **options):
-        with self.session(start, options, {"setups": 16, **options}) as (node, relay, client, _):
+    def setup(self, name, start, at_once=16, **options):
+        with self.session(start, options, {"setups": at_once, **options}) as (node, relay, client, _):
             took, cpu, _, at_client = self.window(node, relay, client)
         self.check("setup", name, at_client)
         done = at_client["setups"]
@@ -303,6 +348,9 @@ class Bench:
         figures["p50_ms"] = at_client["setup_us"]["p50"] / 1000
         figures["p99_ms"] = at_client["setup_us"]["p99"] / 1000
         return figures
+
+    def setup_one(self, name, start):
+        return self.setup(name, start, at_once=1)
 
     def setup_nagle(self, name, start):
         return self.setup(name, start, nagle=1)
@@ -327,6 +375,7 @@ def measurements(bench):
         "playback": bench.playback,
         "flat": bench.flat,
         "setup": bench.setup,
+        "setup_one": bench.setup_one,
         "setup_nagle": bench.setup_nagle,
     }
     for n in (2000, 9000):
@@ -341,6 +390,7 @@ TITLES = {
     "playback": "Playback: 10 streams of 6 Mbit/s, 20 players each",
     "flat": "Flat out: 10 publishers as fast as it goes",
     "setup": "Session set-ups, 16 at a time, TCP_NODELAY at both ends",
+    "setup_one": "Session set-ups, one at a time, TCP_NODELAY at both ends",
     "setup_nagle": "Session set-ups, 16 at a time, without TCP_NODELAY (as ffmpeg and nginx-rtmp)",
     "memory_2000": "Memory of 2,000 idle sessions, each",
     "memory_9000": "Memory of 9,000 idle sessions, each",
@@ -354,6 +404,7 @@ LABELS = {
     "latency_p50_ms": "latency p50, ms",
     "latency_p99_ms": "latency p99, ms",
     "latency_p999_ms": "latency p99.9, ms",
+    "long_turns_percent": "turns of the event loop over 5 ms, %",
     "per_s": "per second",
     "cpu_us": "CPU per set-up, us",
     "p50_ms": "p50, ms",
@@ -373,7 +424,7 @@ def title(what):
 
 # targets: text, what is measured, what it is compared with (or None), the most it may be; each (measurement, relay, figure)
 
-WEIR = "weir"
+WEIR, SHARED = "weir", "weir-shared"
 TARGETS = [
     (
         "ingest, CPU per GB <= HAProxy's",
@@ -386,6 +437,12 @@ TARGETS = [
         ("playback", WEIR, "cpu_s_per_gb"),
         ("playback", "haproxy", "cpu_s_per_gb"),
         lambda x: x,
+    ),
+    (
+        "shared playback, CPU per GB <= 0.6 x HAProxy's",
+        ("playback", SHARED, "cpu_s_per_gb"),
+        ("playback", "haproxy", "cpu_s_per_gb"),
+        lambda x: 0.6 * x,
     ),
     (
         "CPU us per set-up <= 2 x HAProxy's",
@@ -419,6 +476,10 @@ TARGETS = [
         ("ingest", WEIR, "cpu_s_per_gb"),
         lambda x: 1.1 * x,
     ),
+    ("ingest, % of loop turns over 5 ms <= 0.1", ("ingest", WEIR, "long_turns_percent"), None, lambda _: 0.1),
+    ("playback, % of loop turns over 5 ms <= 0.1", ("playback", WEIR, "long_turns_percent"), None, lambda _: 0.1),
+    ("flat out, % of loop turns over 5 ms <= 0.1", ("flat", WEIR, "long_turns_percent"), None, lambda _: 0.1),
+    ("9,000 sessions, % of loop turns over 5 ms <= 0.1", ("scale_9000", WEIR, "long_turns_percent"), None, lambda _: 0.1),
 ]
 
 
@@ -453,6 +514,7 @@ class Results:
         for r in self.runs:
             if r["what"] == what:
                 figures += [f for f in r["figures"] if f not in figures]
+        relays = [r for r in relays if r != SHARED or self.values(what, r, "cpu_s_per_gb")]
         lines = [f"| {title(what)} | " + " | ".join(relays) + " |", "| --- " * (len(relays) + 1) + "|"]
         for f in figures:
             lines.append(f"| {LABELS[f]} | " + " | ".join(self.cell(what, r, f) for r in relays) + " |")
@@ -461,7 +523,7 @@ class Results:
     def targets(self, ours):
         lines = [f"| target ({ours}) | measured | may be | met |", "| --- | --- | --- | --- |"]
         for text, measured, other, bound in TARGETS:
-            ours_now = self.median(measured[0], ours, measured[2])
+            ours_now = self.median(measured[0], ours if measured[1] == WEIR else measured[1], measured[2])
             theirs = self.median(other[0], ours if other[1] == WEIR else other[1], other[2]) if other else 0
             if ours_now is None or theirs is None:
                 continue
@@ -501,11 +563,13 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--settle", type=float, default=6, help="seconds before; what Weir keeps of a stream is whole then")
     parser.add_argument("--only", default="", help="measurements, by the beginning of their names")
-    parser.add_argument("--proxies", default="direct,haproxy,nginx,weir")
+    parser.add_argument("--proxies", default="direct,haproxy,nginx,weir,weir-shared")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--doc", metavar="FILE", help="put the tables into docs/performance.md")
     parser.add_argument("--cores", default="0,1", help="of the relay, of the load")
     parser.add_argument("--size", type=float, default=1.0)
     parser.add_argument("--build", default=str(ROOT / "build" / "release"))
+    parser.add_argument("--profile", metavar="DIR", help="also what perf says of the relays, a file for each")
     parser.add_argument("--load", help="the load generator; built when not given")
     parser.add_argument("--weir", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="sets")
@@ -527,6 +591,8 @@ def measure(args, bench, relays, results):
     for run in range(args.runs):
         for what in names:
             for relay, start in relays.items():
+                if relay == SHARED and what != "playback":
+                    continue
                 figures = found[what](relay, start)
                 results.add(what, relay, figures)
                 first = ", ".join(f"{LABELS[k]} {number(v)}" for k, v in list(figures.items())[:3] if v is not None)
@@ -534,9 +600,21 @@ def measure(args, bench, relays, results):
     return names
 
 
+def update_doc(file, text):
+    """Puts the tables where the file has the last ones."""
+    head, rest = file.read_text().split(DOC_BEGIN, 1)
+    file.write_text(f"{head}{DOC_BEGIN}\n{text}{DOC_END}{rest.split(DOC_END, 1)[1]}")
+
+
 def main():
     args = arguments()
-    starters = {"direct": start_direct, "haproxy": start_haproxy, "nginx": start_nginx, WEIR: weir_starter(args.build)}
+    starters = {
+        "direct": start_direct,
+        "haproxy": start_haproxy,
+        "nginx": start_nginx,
+        WEIR: weir_starter(args.build),
+        SHARED: weir_starter(args.build, relay={"share_playback": "on"}),
+    }
     relays = {name: starters[name] for name in args.proxies}
     ours = [WEIR] if WEIR in relays else []
     for entry in args.weir:
@@ -546,15 +624,18 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare(args)
     results = Results()
-    with contextlib.ExitStack() as stack:
-        bench = Bench(args, stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-")), stack)
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as directory:
+        bench = Bench(args, directory)
         names = measure(args, bench, relays, results)
     today = datetime.date.today().isoformat()
-    print(f"{today}, {machine()}. Median of {args.runs} runs of {args.seconds:g} s (lowest to highest).\n")
-    for what in names:
-        print(results.table(what, list(relays)) + "\n")
-    for name in ours:
-        print(results.targets(name) + "\n")
+    text = f"{today}, {machine()}. Median of {args.runs} runs of {args.seconds:g} s (lowest to highest).\n\n"
+    if args.size != 1:
+        text += f"Sessions are {args.size:g} times what the titles say.\n\n"
+    text += "".join(results.table(what, list(relays)) + "\n\n" for what in names)
+    text += "".join(results.targets(name) + "\n\n" for name in ours)
+    print(text)
+    if args.doc:
+        update_doc(pathlib.Path(args.doc), text)
     for problem in bench.problems:
         print(f"NOT CLEAN: {problem}", file=sys.stderr)
     if args.json:

@@ -1,12 +1,16 @@
 /* Load for a relay, and the node behind it; thousands of connections in one process and thread.
- *   load node PORT [key=value ...]         takes publishers, feeds players: with what is published,
- * or with streams it makes up load client PORT [key=value ...]       publishers=N players=N
- * streams=N (players spread over them), or setups=N: so many at a time set up and closed both:
- * kbits=6000 fps=30 audio_us=23220 gop=2000 (ms) slow=1 (messages of the same size, so many times
- *   slower) nagle=0; client: quiet=1 (no media) flat=1 (as fast as it goes) chunk=4096 (0: the
- *   server's) addresses=16 (source addresses, from 127.0.1.1 on) opening=32 (set-ups at a time)
- * A line on standard input is answered by a line of JSON; the end of it, or SIGTERM, ends the
- * process with a last one. Counters go on, the histograms of times start anew with each line. */
+ *   load node PORT [key=value ...]
+ *   load client PORT [key=value ...]
+ * A node takes publishers and feeds players: what is published, else streams that it makes up.
+ * A client has publishers=N and players=N, spread over streams=N; or setups=N: so many at a time
+ * are set up, closed and replaced.
+ * Both: kbits=6000, fps=30, audio_us=23220, gop=2000 (ms), slow=1 (messages of the same size come
+ * so many times slower), quiet=1 (no media), nagle=1 (no TCP_NODELAY).
+ * Client: flat=1 (as fast as it goes), chunk=4096 (0: the server's), opening=32 (set-ups at a
+ * time), addresses=16 (to connect from, 127.0.1.1 and following).
+ * Says "started", a client also "ready" when all are set up. A line on standard input is answered
+ * by a line of JSON; the end of it, or SIGTERM, ends the process with a last one. Counters go on,
+ * histograms of times start anew with each line. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +39,7 @@ enum {
 };
 
 static struct process {
-    struct load load; /* first: roles are handed it */
+    struct load load;
     struct traffic_rate rate;
     struct traffic traffic;
     struct agenda agenda;
@@ -98,7 +102,8 @@ static void send_due(void)
     while (g.agenda.count > 0 &&
            source_due_ns(&g.agenda.heap[0]->source) <= (now = load_now_ns())) {
         struct stream *st = g.agenda.heap[0];
-        g.late += now - source_due_ns(&st->source) > LATE_NS;
+        const bool late = now - source_due_ns(&st->source) > LATE_NS;
+        const uint64_t sent = g.sent;
         struct rtmp_msg *m = source_next(&st->source, &g.traffic, now);
         must(m != NULL, "memory");
         agenda_later(&g.agenda, st);
@@ -106,6 +111,7 @@ static void send_due(void)
             fan_out(st, m);
         else
             send_to(st->publisher, m);
+        g.late += late ? g.sent - sent : 0;
         rtmp_msg_unref(m);
     }
 }

@@ -301,6 +301,7 @@ static void take_message(struct load *l, struct peer *p, struct rtmp_msg *m)
 /* A node waits for C0 C1 and then C2, a client for S0 S1 S2. */
 static void take_hello(struct load *l, struct peer *p, struct slice *in)
 {
+    assert(p->hello);
     uint32_t want = RTMP_S0S1S2_BYTES - p->hello_len;
     const bool opening = p->server && p->hello_len < RTMP_C0C1_BYTES;
     if (opening)

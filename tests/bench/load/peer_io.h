@@ -68,7 +68,7 @@ struct load {
     struct tally tally;
 };
 
-void load_die(const char *what); /* with errno; does not return */
+_Noreturn void load_die(const char *what); /* with errno */
 uint64_t load_now_ns(void);
 
 void peer_io_init(struct load *l);
