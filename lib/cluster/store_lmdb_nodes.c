@@ -48,20 +48,32 @@ enum err load_add(struct store *s, MDB_txn *txn, const char *node, int streams, 
 /* ---- reading ---- */
 
 /* The durable part counts its own commits, so a change is seen even if its writer died right after
- * it. Whether healthd is alive belongs to it too: without healthd every verdict turns into
- * "unknown". */
+ * it. Asked of a transaction, as the records are: mdb_env_info() counts a commit that is still on
+ * its way to the disk, and the old records would be read as that commit's. */
+static enum err durable_version(struct store *s, uint64_t *version)
+{
+    MDB_txn *txn;
+    const enum err e = read_begin(&s->durable, &txn);
+    if (e != ERR_OK)
+        return e;
+    *version = mdb_txn_id(txn);
+    read_end(&s->durable, txn);
+    return ERR_OK;
+}
+
+/* Whether healthd is alive belongs to it too: without healthd every verdict turns into "unknown".
+ */
 static enum err nodes_version(struct store *s, MDB_txn *txn, uint64_t now_ms, uint64_t *version)
 {
-    MDB_envinfo info;
-    uint64_t count = 0;
+    uint64_t count = 0, durable = 0;
     bool alive = false;
     enum err e = counter_get(s, txn, COUNTER_NODES, &count);
     if (e == ERR_OK)
         e = process_alive(s, txn, PROCESS_HEALTHD, &healthd_id, now_ms, &alive);
     if (e == ERR_OK)
-        e = store_err(mdb_env_info(s->durable.env, &info));
+        e = durable_version(s, &durable);
     if (e == ERR_OK)
-        *version = (count + info.me_last_txnid) << 1 | (alive ? 1 : 0);
+        *version = (count + durable) << 1 | (alive ? 1 : 0);
     return e;
 }
 

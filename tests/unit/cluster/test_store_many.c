@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@
 #include "base/clock_io.h"
 #include "cluster/store.h"
 
-enum { NAMES = 10000, RACE_NODES = 5, KILLS = 100, KILL_WITHIN_MS = 40 };
+enum { NAMES = 10000, RACE_NODES = 5, KILLS = 100, KILL_WITHIN_MS = 40, CHANGES = 200 };
 static const uint64_t t0 = 1700000000000u;
 
 struct fixture {
@@ -377,10 +378,61 @@ static void test_killed_while_writing(void **state)
                   (unsigned)acknowledged, (unsigned)beyond, (unsigned)(clock_mono_ms() - began));
 }
 
+/* ---- a reader that asks all the time, as workers do ---- */
+
+/* Puts one value after the other; goes on when told. */
+static void putter(const struct fixture *f, uint32_t slot, int in, int out)
+{
+    char byte;
+    (void)slot;
+    struct store *s = must_open(f);
+    for (uint32_t value = 1; value <= CHANGES; value++) {
+        must_put(s, "n", value);
+        must_write(out, &value, sizeof value);
+        must(read(in, &byte, 1) == 1);
+    }
+    store_close(s);
+}
+
+static void read_if_changed(struct store *s, struct node_table *t)
+{
+    uint64_t version;
+    assert_int_equal(store_nodes_version(s, &version), ERR_OK);
+    if (version != t->version)
+        assert_int_equal(store_nodes_read(s, t, t0), ERR_OK);
+}
+
+/* A list read in the middle of a commit must not bear the version that the commit makes: it would
+ * stay the reader's. */
+static void test_version_of_what_was_read(void **state)
+{
+    const struct fixture *f = *state;
+    struct node_table *t;
+    struct store *s = open_here(f);
+    assert_int_equal(node_table_create("demo", &t), ERR_OK);
+    struct child c = start(f, putter, 0);
+    for (uint32_t said = 0; said < CHANGES;) {
+        struct pollfd p = {.fd = c.from, .events = POLLIN};
+        const bool done = poll(&p, 1, 0) == 1;
+        read_if_changed(s, t);
+        if (!done)
+            continue;
+        read_whole(c.from, &said, sizeof said);
+        const struct node *n = node_table_get(t, "n");
+        assert_non_null(n);
+        assert_int_equal(n->conf.max_streams, said);
+        assert_int_equal(write(c.to, "g", 1), 1);
+    }
+    assert_int_equal(finish(&c), 0);
+    node_table_destroy(t);
+    store_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_claim_race, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_version_of_what_was_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed_while_writing, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
