@@ -158,8 +158,9 @@ static json_t *view_cluster(const struct api *a, enum token_scope scope, const s
     json_t *sessions = json_pack("{s:o, s:o, s:o}", "total", number(c->sessions), "publishers",
                                  number(c->publishers), "players", number(c->players));
     json_t *processes =
-        json_pack("{s:o, s:o, s:o, s:o}", "routers", number(c->routers), "workers",
-                  number(c->workers), "healthds", number(c->healthds), "admins", number(c->admins));
+        json_pack("{s:o, s:o, s:o, s:o, s:o}", "routers", number(c->routers), "workers",
+                  number(c->workers), "workers_behind", number(c->workers_behind), "healthds",
+                  number(c->healthds), "admins", number(c->admins));
     return json_pack("{s:s, s:s, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}",
                      "name", a->config->cluster_name, "version", WEIR_VERSION, "time",
                      view_time(a->now_ms), "panic", (int)c->panic, "moves_streams",

@@ -45,6 +45,7 @@ static void count_process(const struct process_record *list, uint32_t i, uint64_
     if (p->kind != PROCESS_ROUTER)
         return;
     out->workers++;
+    out->workers_behind += p->nodes_version != out->nodes_version;
     out->routers += is_first(list, i, now_ms);
     out->sessions += p->sessions;
     out->publishers += p->publishers;

@@ -13,6 +13,7 @@ struct census {
     uint64_t routers, workers, healthds, admins;  /* alive */
     uint64_t bandwidth_in, bandwidth_out;         /* bit/s, as the nodes see it */
     uint64_t nodes_version;
+    uint64_t workers_behind; /* alive, but do not act on that version yet */
     bool panic; /* so few nodes are up that streams are placed on all */
 };
 

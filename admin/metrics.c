@@ -120,6 +120,12 @@ static const struct metric metrics[] = {
      .per = PER_CLUSTER,
      .help = "Router workers with a fresh heartbeat.",
      FIELD(metrics_cluster, census.workers)},
+    {.name = "weir_workers_behind",
+     .kind = METRIC_GAUGE,
+     .per = PER_CLUSTER,
+     .help =
+         "Of these, workers that do not act on the latest node list; a change takes them 100 ms.",
+     FIELD(metrics_cluster, census.workers_behind)},
     {.name = "weir_healthds",
      .kind = METRIC_GAUGE,
      .per = PER_CLUSTER,

@@ -262,7 +262,8 @@ static bool put_router(json_t *o, const struct process_record *p)
            put(o, "bytes_in", number(p->bytes_in)) && put(o, "bytes_out", number(p->bytes_out)) &&
            put(o, "closed", closed_by_reason(p)) &&
            put(o, "memory_bytes", number(p->memory_bytes)) &&
-           put(o, "loop_turn_max_us", number(p->loop_turn_max_us));
+           put(o, "loop_turn_max_us", number(p->loop_turn_max_us)) &&
+           put(o, "nodes_version", number(p->nodes_version));
 }
 
 json_t *view_process(const struct process_record *p, uint64_t now_ms)

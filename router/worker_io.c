@@ -178,6 +178,7 @@ static void use_config_nodes(struct worker *w)
     free(nodes);
 }
 
+/* Says at once that the new list is in force: operators wait for that. */
 static void read_nodes_if_changed(struct worker *w)
 {
     uint64_t version;
@@ -185,9 +186,13 @@ static void read_nodes_if_changed(struct worker *w)
         version == w->nodes->version)
         return;
     const bool known = w->nodes->version != 0;
-    if (worker_store_ok(w, store_nodes_read(w->store, w->nodes, clock_wall_ms()), "node list") &&
-        known)
-        log_nodes(w, "store");
+    if (!worker_store_ok(w, store_nodes_read(w->store, w->nodes, clock_wall_ms()), "node list"))
+        return;
+    w->process.nodes_version = w->nodes->version;
+    if (!known)
+        return;
+    log_nodes(w, "store");
+    (void)worker_store_ok(w, store_process_beat(w->store, &w->process), "heartbeat");
 }
 
 /* ---- time ---- */

@@ -34,7 +34,7 @@ bool worker_id_equal(const struct worker_id *a, const struct worker_id *b);
 
 /* ---- nodes: durable, synced to disk before the call returns ---- */
 
-/* Changes whenever a node record or a verdict does. One read, cheap: asked every STORE_POLL_MS. */
+/* Changes whenever a node record or a verdict does. Two reads, cheap: asked every STORE_POLL_MS. */
 MUST_CHECK enum err store_nodes_version(struct store *s, uint64_t *version);
 /* Replaces t's nodes by the store's, with health and loads; keeps dial_failed_ms. healthd's verdicts count only while its
  * heartbeat (process record) is fresh at now_ms. */
@@ -269,6 +269,7 @@ struct process_record {
     uint64_t memory_bytes;                        /* in use now: blocks of the pool */
     uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat */
     struct process_histogram loop_turns;          /* of all */
+    uint64_t nodes_version;                       /* a worker: of the node list that it acts on; told at once, not at the next beat */
 };
 /* Heartbeat, once a second; gone after 5 s without. */
 MUST_CHECK enum err store_process_beat(struct store *s, const struct process_record *p);

@@ -254,6 +254,7 @@ size_t process_record_write(const struct process_record *p, uint8_t *buf)
     wr_u64be(&w, p->memory_bytes);
     wr_u32be(&w, p->loop_turn_max_us);
     wr_histogram(&w, &p->loop_turns);
+    wr_u64be(&w, p->nodes_version);
     return record_end(&w);
 }
 
@@ -284,6 +285,7 @@ enum err process_record_parse(const void *buf, size_t len, struct process_record
     p.memory_bytes = rd_u64be(&r);
     p.loop_turn_max_us = rd_u32be(&r);
     rd_histogram(&r, &p.loop_turns);
+    p.nodes_version = rd_u64be(&r);
     const enum err e = record_close(&r);
     if (e == ERR_OK)
         *out = p;

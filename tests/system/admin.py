@@ -165,6 +165,26 @@ class Admin:
         assert a.status in (200, 201), a
         return a.json
 
+    def wait_in_force(self):
+        """Until all routers act on the changes made so far; returns how long that took, in seconds."""
+        began = time.monotonic()
+        procs.eventually(
+            lambda: self.get("/api/v1/cluster")["processes"]["workers_behind"] == 0,
+            what="routers act on the node list",
+            every=0.005,
+        )
+        return time.monotonic() - began
+
+    def wait_beats(self, count=2):
+        """That many heartbeats of each router: a worker reads the loads after each."""
+
+        def beats():
+            return {p["worker"]: p["beat_at"] for p in self.get("/api/v1/workers")["items"] if p["kind"] == "router"}
+
+        for _ in range(count):
+            before = beats()
+            procs.eventually(lambda: all(beats()[w] != at for w, at in before.items()), what="a heartbeat of each router")
+
     def stream(self, key):
         return f"/api/v1/streams/{quote(key)}"
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-DEADLINE = 15.0
+DEADLINE = 40.0  # for what comes at once on a quiet machine
 
 
 class Lines:

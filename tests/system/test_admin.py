@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import statistics
 import time
 
 import admin as api
@@ -92,19 +93,21 @@ def test_from_an_empty_cluster(admin, router, cluster, publish, play):
 
 
 def test_routers_act_at_once(admin, router, fakes, client):
-    """A change is in force within 100 ms of its answer."""
+    """A change is in force within 100 ms of its answer (more on a busy machine), and the API says when."""
     r = router([])
     a = admin(r)
     first, second = fakes(2)
+    took = []
     for i, (drained, used) in enumerate(((first, second), (second, first)) * 3):
         for node in (drained, used):
             a.put_node(node)
             a.ask("PUT", f"/api/v1/nodes/{node.id}/state", {"state": "drain" if node is drained else "enabled"})
-        time.sleep(0.1)
+        took.append(a.wait_in_force())
         c = client(r)
         publish_on(c, f"s{i}")
         assert a.get(a.stream(f"live/s{i}"))["node"] == used.id
         c.close()
+    assert statistics.median(took) < 0.3, took
 
 
 def test_changes_are_on_disk(admin):
@@ -532,8 +535,7 @@ def test_lookup_agrees_with_routers(admin, router, fakes):
             a.ask("PUT", f"/api/v1/nodes/{m.id}/state", {"state": rng.choice(["enabled", "enabled", "drain"])})
         elif change == 1:
             a.ask("PATCH", f"/api/v1/nodes/{m.id}", {"weight": rng.choice([1, 50, 100, 300])})
-        if change < 2:
-            time.sleep(0.4)  # routers act on it within 100 ms; this machine may be busy
+        a.wait_in_force()
         for name in (f"s{batch}-{i}" for i in range(25)):
             answer = a.get(f"/api/v1/lookup?app=live&name={name}", connection=kept)
             assert answer["node"], answer
@@ -562,7 +564,7 @@ def test_lookup_agrees_about_loads(admin, router, fakes, client):
             publish_on(client(r), f"fill{turn}-{i}")
             if turned_away(turn):
                 break
-        time.sleep(1.2)  # they do so once a second
+        a.wait_beats()
         name, node = turned_away(turn)
         publish_on(client(r), name)
         assert a.get(a.stream(f"live/{name}"))["node"] == node
@@ -620,7 +622,7 @@ def test_killed_and_back(admin, router, fakes, client):
     a = admin(r)
     node = fakes(1)[0]
     a.put_node(node)
-    time.sleep(0.1)  # so long routers may take
+    a.wait_in_force()
     a.kill()
     c = client(r)
     publish_on(c, "alone")

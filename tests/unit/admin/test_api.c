@@ -572,12 +572,19 @@ static void test_cluster(void **state)
     expect(f, "streams", "1");
     expect(f, "sessions/players", "2");
     expect(f, "processes/workers", "1");
+    expect(f, "processes/workers_behind", "1");
     expect(f, "versions/0", "9");
     expect(f, "panic", "false");
     expect(f, "scope", "write"); /* without tokens */
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/workers", NULL), 200);
     expect(f, "items/0/worker", "r1/0");
     expect(f, "items/0/alive", "true");
+    struct process_record p = {
+        .kind = PROCESS_ROUTER, .id = {.router = "r1"}, .beat_ms = clock_wall_ms()};
+    assert_int_equal(store_nodes_version(f->store, &p.nodes_version), ERR_OK);
+    assert_int_equal(store_process_beat(f->store, &p), ERR_OK);
+    assert_int_equal(ask(f, HTTP_GET, "/api/v1/cluster", NULL), 200);
+    expect(f, "processes/workers_behind", "0");
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/config", NULL), 200);
     assert_non_null(strstr(f->reply.body, "name: \"demo\""));
     assert_int_equal(ask(f, HTTP_GET, "/healthz", NULL), 200);

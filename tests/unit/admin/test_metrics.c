@@ -45,8 +45,10 @@ static int setup(void **state)
                                      .id = {.router = "r1", .slot = i},
                                      .beat_ms = now_ms,
                                      .version = "1",
-                                     .accepted = 10 + i};
+                                     .accepted = 10 + i,
+                                     .nodes_version = i == 1 || i == 2 ? 8 : 9};
     }
+    f->facts.nodes->version = 9;
     f->processes[1].beat_ms = now_ms - 60000; /* dead, but it has counted */
     f->processes[0].closed[WHY_NO_NODE] = 3;
     process_histogram_add(&f->processes[0].setup[SETUP_DIAL], 300);
@@ -80,6 +82,7 @@ static void test_samples(void **state)
         "weir_nodes 500",
         "weir_nodes_up 250",
         "weir_workers 7",
+        "weir_workers_behind 1",
         "weir_node_up{node=\"n001\"} 1",
         "weir_node_latency_seconds{node=\"n000\"} 0.0015",
         "weir_node_receive_bytes_per_second{node=\"n000\"} 10",

@@ -117,7 +117,7 @@ static void test_other_schema(void **state)
     char error[CONFIG_ERROR_MAX];
     const struct store_options o = {.url = f->url, .live = f->live};
     const char *const dirs[] = {f->durable, f->live};
-    const uint64_t ours[] = {1, 4};
+    const uint64_t ours[] = {1, 5};
     for (size_t i = 0; i < 2; i++) {
         struct store *s = NULL;
         store_close(f->store);
@@ -821,7 +821,8 @@ static void test_processes(void **state)
                                .transitions = 17,
                                .requests = 18,
                                .memory_bytes = 19,
-                               .loop_turn_max_us = 20};
+                               .loop_turn_max_us = 20,
+                               .nodes_version = UINT64_MAX - 1};
     p.closed[WHY_CLIENT_CLOSED] = 21;
     p.closed[PROCESS_CLOSED_COUNT - 1] = 22;
     process_histogram_add(&p.setup[SETUP_TOTAL], 23);
@@ -837,6 +838,7 @@ static void test_processes(void **state)
     assert_int_equal(out.publishers, 4);
     assert_int_equal(out.players, 5);
     assert_int_equal(out.loop_turn_max_us, 20);
+    assert_true(out.nodes_version == UINT64_MAX - 1);
     assert_memory_equal(&out.accepted, &p.accepted, /* every total and histogram */
                         offsetof(struct process_record, loop_turn_max_us) -
                             offsetof(struct process_record, accepted));

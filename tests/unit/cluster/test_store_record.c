@@ -72,6 +72,7 @@ static size_t process_bytes(uint8_t *buf)
     memset(p.closed, 0xab, sizeof p.closed);
     memset(p.setup, 0xcd, sizeof p.setup);
     p.loop_turn_max_us = UINT32_MAX;
+    p.nodes_version = UINT64_MAX;
     return process_record_write(&p, buf);
 }
 
