@@ -406,6 +406,7 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
     config_destroy(old);
     use_config_nodes(w);
     read_nodes_if_changed(w);
+    LOG(&w->log, LOG_INFO, EV_CONFIG_RELOADED, log_u64(K_NODES, w->config->node_count));
 }
 
 /* ---- the end ---- */

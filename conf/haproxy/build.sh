@@ -54,6 +54,7 @@ Dir::Etc::sourceparts "$work/apt/sources";
 Dir::State::lists "$work/apt/lists";
 Dir::Cache "$work/apt/cache";
 Dir::Cache::archives "archives";
+Acquire::Retries "3";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;

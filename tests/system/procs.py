@@ -1,8 +1,8 @@
 """Processes whose output is an event source: a thread collects the lines, tests wait for one."""
 
 import contextlib
+import functools
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -137,23 +137,45 @@ def run(argv, timeout=60, env=None):
     )
 
 
-_taken = set()
+class Ports:
+    """Below the range that outgoing connections use, so that none of them can take one meanwhile; and a part of it for
+    each process that runs tests: who holds the first port of a part has the others."""
+
+    FIRST, END, PART = 12000, 32000, 2000
+
+    def __init__(self):
+        self.part = next(p for p in range((self.END - self.FIRST) // self.PART) if self._hold(self._first(p)))
+        self.next = 0
+
+    def _first(self, part):
+        return self.FIRST + part * self.PART
+
+    def _hold(self, port):
+        self.held = socket.socket()
+        try:
+            self.held.bind(("127.0.0.1", port))
+        except OSError:
+            self.held.close()
+            return False
+        return True
+
+    def free(self, host):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        while True:
+            self.next = self.next % (self.PART - 1) + 1
+            with socket.socket(family, socket.SOCK_STREAM) as s, contextlib.suppress(OSError):
+                s.bind((host, self._first(self.part) + self.next))
+                return s.getsockname()[1]
+
+
+@functools.cache
+def ports():
+    return Ports()
 
 
 def free_port(host="127.0.0.1"):
-    """Below the range that outgoing connections use, so that none of them can take it meanwhile."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    while True:
-        port = random.randrange(12000, 32000)
-        if port in _taken:
-            continue
-        with socket.socket(family, socket.SOCK_STREAM) as s:
-            try:
-                s.bind((host, port))
-            except OSError:
-                continue
-        _taken.add(port)
-        return port
+    """Nobody else is given it for long, so that what listens there may be stopped and started again."""
+    return ports().free(host)
 
 
 def eventually(check, timeout=DEADLINE, what="condition", every=0.02):

@@ -133,7 +133,23 @@ class Router:
         self.write()
         mark = self.mark()
         self.proc.signal(signal.SIGHUP)
+        if expect == "config_reloaded":
+            self._wait_in_force(mark)
         return self.wait_log(expect, since=mark)
+
+    def _wait_in_force(self, mark):
+        """Each worker takes the file; the first one writes its nodes, which the others read."""
+        for worker in self.workers():
+            self.wait_log("config_reloaded", since=mark, worker=worker)
+        written = self.logs("nodes_changed", mark, worker=0)
+        for worker in self.workers() if written else ():
+            self.proc.err.wait(
+                lambda line, w=str(worker): line.get("worker") == w
+                and line.get("event") == "nodes_changed"
+                and int(line["version"]) >= int(written[-1]["version"]),
+                since=mark,
+                what=f"the node list of worker {worker}",
+            )
 
     def workers(self):
         """Pids, by slot."""
