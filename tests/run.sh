@@ -15,6 +15,9 @@ readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
 # more, without those that mostly wait.
 readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_proxy.py)
 sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
+# The system tests mostly wait, so they run in lanes side by side. What needs a processor most, the browser and the drills of
+# moving, is one lane: never at the same time. A new file is in the lane of all the others.
+readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 suite_limit=1500
@@ -36,11 +39,11 @@ step()
     fi
 }
 
-# What this shell has started ends with it: suites by SIGINT, the shell beside this one by SIGTERM.
-beside=
+# What this shell has started ends with it: suites by SIGINT, the shells beside this one by SIGTERM.
+beside=()
 end_with_children()
 {
-    trap 'kill -INT $(jobs -p) 2>/dev/null; [ -z "$beside" ] || kill "$beside"; wait' EXIT
+    trap 'kill -INT $(jobs -p) 2>/dev/null; [ ${#beside[@]} = 0 ] || kill "${beside[@]}" 2>/dev/null; wait' EXIT
     trap 'exit 130' INT TERM
 }
 
@@ -103,7 +106,19 @@ system_tests()
     local preset=$1 name=$2
     shift 2
     WEIR_BUILD=$root/build/$preset run_suite "$name" "$python" -m pytest -q -p no:cacheprovider \
-        -o junit_family=xunit1 --junitxml="$logs/$name.xml" "$@"
+        --durations=10 -o junit_family=xunit1 --junitxml="$logs/$name.xml" "$@"
+}
+
+# lane PRESET NAME ARGUMENTS...: system_tests beside this shell.
+lane()
+{
+    {
+        beside=()
+        end_with_children
+        system_tests "$@"
+    } &
+    beside+=($!)
+    lanes+=("$2")
 }
 
 case ${1-} in
@@ -137,21 +152,19 @@ for preset in dev asan; do
     run_suite "ctest-$preset" ctest --preset "$preset" -j 2 --timeout 120 --output-junit "$logs/ctest-$preset.xml"
     count_suite "ctest-$preset"
 done
-# The system tests mostly wait for something, so there is time for the fuzzing beside them.
-{
-    end_with_children
-    system_tests release system tests/system "${sanitized_only[@]/#/--ignore=}"
-} &
-beside=$!
+lanes=()
+lane release system tests/system "${sanitized_only[@]/#/--ignore=}" "${busy[@]/#/--ignore=}"
+lane release system-busy "${busy[@]}"
+lane asan system-asan "${sanitized_only[@]}" "${sanitized_too[@]}" -k "not ($waiting)"
 for source in tests/fuzz/fuzz_*.c; do
     what=$(basename "$source" .c)
     step "fuzz-${what#fuzz_}" fuzz "${what#fuzz_}"
 done
-wait "$beside"
-beside=
-count_suite system
-system_tests asan system-asan "${sanitized_only[@]}" "${sanitized_too[@]}" -k "not ($waiting)"
-count_suite system-asan
+wait "${beside[@]}"
+beside=()
+for name in "${lanes[@]}"; do
+    count_suite "$name"
+done
 step demo conf/demo.sh --once
 
 echo "$passed passed, $failed failed"

@@ -120,7 +120,7 @@ class Admin:
     def url(self, path):
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def connect(self, timeout=15):
+    def connect(self, timeout=procs.DEADLINE):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def ask(self, method, path, body=None, headers=None, token=None, connection=None):
@@ -188,7 +188,7 @@ class Admin:
     def stream(self, key):
         return f"/api/v1/streams/{quote(key)}"
 
-    def raw_exchange(self, data, timeout=15):
+    def raw_exchange(self, data, timeout=procs.DEADLINE):
         """Bytes as they are; what comes back until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout) as s:
             s.sendall(data)
@@ -203,7 +203,7 @@ class Events:
     """A client of /api/v1/events. Items: {"id", "event", "data"}."""
 
     def __init__(self, admin, query="", headers=None, token=None):
-        self.connection = admin.connect(timeout=30)
+        self.connection = admin.connect()
         sent = dict(headers or {})
         if token or admin.token:
             sent["Authorization"] = f"Bearer {token or admin.token}"
@@ -212,7 +212,7 @@ class Events:
         assert self.answer.status == 200, self.answer.read()
         assert self.answer.headers["Content-Type"] == "text/event-stream"
 
-    def next(self, timeout=10):
+    def next(self, timeout=procs.DEADLINE):
         """None: the stream has ended."""
         fields = {}
         self.connection.sock.settimeout(timeout)
@@ -231,7 +231,7 @@ class Events:
             if name:
                 fields[name] = value.removeprefix(" ")
 
-    def wait(self, kind, subject=None, timeout=10):
+    def wait(self, kind, subject=None, timeout=procs.DEADLINE):
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             e = self.next(timeout)

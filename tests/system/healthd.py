@@ -9,7 +9,7 @@ import procs
 import weir
 
 # Short times, so that tests are.
-FAST = {"interval": "200ms", "fast_interval": "60ms", "timeout": "400ms", "flap_max": 0}
+FAST = {"interval": "200ms", "fast_interval": "60ms", "timeout": "1s", "flap_max": 0}
 
 
 def binary():

@@ -1,5 +1,6 @@
 """Real nodes: nginx-rtmp from conf/nginx, and node-media-server as a second kind."""
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -104,8 +105,11 @@ class NginxNode:
 def nms_module():
     """The folder of node-media-server; installed from the npm registry if it is not there. None: cannot be had."""
     module = NMS_DIR / "node_modules" / "node-media-server"
-    if not (module / "package.json").exists():
-        NMS_DIR.mkdir(parents=True, exist_ok=True)
+    if (module / "package.json").exists():
+        return module
+    NMS_DIR.mkdir(parents=True, exist_ok=True)
+    with open(NMS_DIR / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
         package = f"node-media-server@{NMS_VERSION}"
         argv = ["npm", "install", "--prefix", str(NMS_DIR), "--no-audit", "--no-fund", "--ignore-scripts", "--silent", package]
         try:

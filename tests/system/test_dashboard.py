@@ -55,7 +55,7 @@ def browser(stack):
 def ask(admin, path, body=None):
     headers = {"Authorization": f"Bearer {admin.tokens['write']}", "Content-Type": "application/json"}
     request = urllib.request.Request(admin.url + path.lstrip("/"), body and json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=procs.DEADLINE) as answer:
         return json.load(answer)
 
 
@@ -92,7 +92,7 @@ def test_everything_is_shown(cluster, router, publish, play, admin, browser, sta
     b.see("#totals", "Players\n3")
     b.see("#totals", "Nodes up\n3 of 3")
     # As the node itself counts it, over ten seconds.
-    procs.eventually(lambda: b.cell("nodes", placed["live/cam0"], "Traffic") != "0 bit/s", timeout=40, what="traffic")
+    procs.eventually(lambda: b.cell("nodes", placed["live/cam0"], "Traffic") != "0 bit/s", what="traffic")
 
     b.open("streams")
     for key in keys:
@@ -134,20 +134,20 @@ def test_health_and_panic(cluster, router, admin, browser, stack):
     r = router([weir.node_entry(n, stat=n.stat_url) for n in three], healthd={"interval": "200ms", "timeout": "500ms"})
     stack.append(dashboard.start_healthd(r))
     b = browser(admin(r), "read")
-    b.see("#verdict", "Healthy", timeout=30)
+    b.see("#verdict", "Healthy")
     assert "Up" in b.cell("nodes", "n1", "State")
     three[0].kill()
-    b.see("#verdict", "1 node down", timeout=30)
+    b.see("#verdict", "1 node down")
     state = b.cell("nodes", "n1", "State")
     assert "Down" in state and "refused" in state, state
     b.one("#nodes-filter [name=problems]").click()
     procs.eventually(lambda: [row.text.split("\n")[0] for row in b.all("#view-nodes tbody th")] == ["n1"])
     b.see("#rail-log", "Node down")
     three[1].kill()
-    b.see("#panic", "Panic mode", timeout=30)
+    b.see("#panic", "Panic mode")
     b.shoot("panic")
     three[0].start()
-    procs.eventually(lambda: not b.text("#panic"), timeout=30, what="panic ends")
+    procs.eventually(lambda: not b.text("#panic"), what="panic ends")
 
 
 def test_events_appear_as_they_happen(cluster, router, publish, admin, browser):
@@ -156,26 +156,26 @@ def test_events_appear_as_they_happen(cluster, router, publish, admin, browser):
     b.open("events")
     b.see("#events-state", "as they happen")
     publisher = publish(r.url("live/news"))
-    b.see("#events-log", "live/news", timeout=3)
+    b.see("#events-log", "live/news")
     assert "Stream started" in b.text("#events-log li")
     b.one("#events-filter [name=paused]").click()
     publisher.kill()
     r.wait_log("session_closed", stream="live/news")
     b.open("nodes")
-    b.see("#rail-log", "Stream ended", timeout=5)
+    b.see("#rail-log", "Stream ended")
     b.open("events")
     assert "Stream ended" not in b.text("#events-log")
     b.one("#events-filter [name=paused]").click()
     assert "Stream ended" in b.text("#events-log li")
     assert "Session" not in b.text("#events-log")  # only who asks for them sees them
     b.one("#events-filter [name=sessions]").click()
-    b.see("#events-log", "Session ended", timeout=5)
+    b.see("#events-log", "Session ended")
     log = b.text("#events-log")
     assert "Session started" in log and log.count("Stream started") == log.count("Stream ended") == 1
     assert "as they happen" in b.text("#events-state")
     b.shoot("events-sessions")
     again = publish(r.url("live/more"))
-    b.see("#events-log", "live/more", timeout=3)
+    b.see("#events-log", "live/more")
     again.kill()
     procs.eventually(lambda: b.text("#events-log").count("Session ended") == 2, what="those that follow")
     b.open("nodes")
@@ -417,7 +417,7 @@ def test_nothing_is_fetched_from_elsewhere(cluster, router, publish, admin, brow
     r = router(cluster(1))
     publish(r.url("live/a"))
     a = admin(r)
-    with urllib.request.urlopen(a.url, timeout=10) as answer:
+    with urllib.request.urlopen(a.url, timeout=procs.DEADLINE) as answer:
         page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
     assert "'unsafe-inline'" not in policy and "default-src 'none'" in policy
     assert len(re.findall("<script", page)) == 1 and len(re.findall("<style", page)) == 1
@@ -439,15 +439,15 @@ def test_says_when_its_facts_are_old(cluster, router, admin, browser):
     b = browser(a, "read")
     b.row("nodes", "n1")
     a.stop()
-    b.see("#stale", "does not answer", timeout=20)
+    b.see("#stale", "does not answer")
     assert "Streams go on without it" in b.text("#stale") and "No answer" in b.text("#verdict")
     assert "n1" in b.text("#nodes-sheet")
     b.shoot("stale")
     a.start()
-    procs.eventually(lambda: not b.text("#stale"), timeout=20, what="the warning goes")
+    procs.eventually(lambda: not b.text("#stale"), what="the warning goes")
     with dashboard.paused(a.proc):
-        b.see("#stale", "does not answer", timeout=30)
-    procs.eventually(lambda: not b.text("#stale"), timeout=30, what="the warning goes")
+        b.see("#stale", "does not answer")
+    procs.eventually(lambda: not b.text("#stale"), what="the warning goes")
 
 
 def test_empty_states_say_what_to_do(router, admin, browser):

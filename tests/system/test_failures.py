@@ -7,7 +7,8 @@ import time
 import procs
 import pytest
 
-QUICK = {"dial_timeout": "400ms", "answer_timeout": "700ms", "setup_timeout": "5s"}
+QUICK = {"dial_timeout": "1s", "answer_timeout": "1500ms", "setup_timeout": "15s"}
+SOON = 8  # seconds: less than the default times
 
 
 @pytest.fixture
@@ -32,13 +33,13 @@ def broken_home(cluster, fake, router):
 
 
 @pytest.mark.parametrize("kind", ["publish", "play"])
-@pytest.mark.parametrize("fault, within", [("down", 1), ("hang", 2), ("silent", 3), ("dies", 2)])
-def test_client_lands_on_the_next_node(kind, fault, within, broken_home, client):
+@pytest.mark.parametrize("fault", ["down", "hang", "silent", "dies"])
+def test_client_lands_on_the_next_node(kind, fault, broken_home, client):
     r, node, name = broken_home(fault)
     began = time.monotonic()
     c = client(r)
     code, level = c.publish(name) if kind == "publish" else c.play(name)
-    assert time.monotonic() - began < within
+    assert time.monotonic() - began < SOON
     if kind == "play" and fault == "silent":
         return  # a node that is silent about a play is one with play_restart: the player waits there
     assert level == "status", code
@@ -62,7 +63,7 @@ def test_no_node_left(kind, fault, fakes, router, client):
     code, level = c.publish("x") if kind == "publish" else c.play("x")
     assert level == "error" and code.startswith(f"NetStream.{kind.capitalize()}.")
     c.expect_closed()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     line = r.wait_log("session_closed", why="no_node")
     assert int(line["tries"]) == 3
 

@@ -108,7 +108,7 @@ def test_build_is_quick_the_second_time(built):
     before = os.stat(built)
     began = time.monotonic()
     assert haproxy.build().stdout.splitlines()[-1] == built
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert os.stat(built).st_mtime == before.st_mtime
 
 
@@ -217,18 +217,18 @@ def test_reload_keeps_streams(binary, fake, behind, proxy, client, clip):
 
 
 def test_idle_time_counts_only_when_nothing_moves(fake, behind, proxy, client, clip):
-    h = proxy([behind([fake("f1")])], edits=[("timeout tunnel 3m", "timeout tunnel 1s")])
+    h = proxy([behind([fake("f1")])], edits=[("timeout tunnel 3m", "timeout tunnel 2s")])
     publisher, player, silent = client(h), client(h), client(h)
     assert publisher.publish("x")[1] == "status"
     assert player.play("x")[1] == "status"
     silent.open()
     began = time.monotonic()
-    for m in clip.messages()[:40]:  # for 4 s; the player says nothing
+    for m in clip.messages()[:40]:  # for 5 s; the player says nothing
         publisher.send_media([m])
-        time.sleep(0.1)
+        time.sleep(0.125)
     player.recv_media(30)
-    silent.expect_closed(timeout=1)
-    assert time.monotonic() - began > 3
+    silent.expect_closed()
+    assert time.monotonic() - began > 4.9
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_idle_time_counts_only_when_nothing_moves(fake, behind, proxy, client, c
 
 def s_client(h, *options, name="localhost"):
     target = ["-connect", f"127.0.0.1:{h.tls_port}", *(["-servername", name] if name else ["-noservername"])]
-    return procs.run(["openssl", "s_client", *target, *options], timeout=20).stdout
+    return procs.run(["openssl", "s_client", *target, *options], timeout=60).stdout
 
 
 @pytest.mark.parametrize("options", [(), ("-tls1_2",)], ids=["any-version", "tls1.2"])
@@ -271,14 +271,14 @@ def handshake(port, version, alpn=None):
     context.minimum_version = context.maximum_version = version
     if alpn:
         context.set_alpn_protocols(alpn)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", port), timeout=procs.DEADLINE) as s:
         with context.wrap_socket(s, server_hostname="localhost") as t:
             return t.selected_alpn_protocol() if alpn else t.version()
 
 
 def test_client_that_never_finishes_tls(proxy):
     h = proxy(edits=[("    timeout client 20s\n", "    timeout client 1s\n")])
-    with socket.create_connection((h.host, h.tls_port), timeout=5) as s:
+    with socket.create_connection((h.host, h.tls_port), timeout=procs.DEADLINE) as s:
         s.sendall(b"\x16\x03\x01")
         assert s.recv(1) == b""
 
@@ -350,7 +350,7 @@ def admin(stack):
 def get(h, path, certificates, source="127.0.0.1", **headers):
     """(status, content type, body as JSON) over HTTPS, the certificate verified."""
     context = ssl.create_default_context(cafile=certificates / "ecdsa.crt")
-    c = http.client.HTTPSConnection("localhost", h.https_port, timeout=10, context=context, source_address=(source, 0))
+    c = http.client.HTTPSConnection("localhost", h.https_port, timeout=procs.DEADLINE, context=context, source_address=(source, 0))
     try:
         c.request("GET", path, headers=headers)
         answer = c.getresponse()
@@ -437,7 +437,7 @@ class Load:
     def stop(self):
         self.stopping.set()
         for t in self.threads:
-            t.join(15)
+            t.join(procs.DEADLINE)
 
 
 def test_router_restarted_under_load(binary, fake, behind, proxy, client, stack, clip):

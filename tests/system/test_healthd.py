@@ -1,5 +1,6 @@
 """weir-healthd with real nodes, and with made ones where a real one cannot be had so easily."""
 
+import datetime
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import threading
 import time
 
+import admin as api
 import healthd
 import procs
 import pytest
@@ -65,8 +67,13 @@ def health_seen(router, node):
     return re.search(rf"^(?:=>)? +{node.id} +\S+ +\S+ +(\S+)", text, re.MULTILINE).group(1)
 
 
-def wait_seen(router, node, what, timeout=2.0):
-    procs.eventually(lambda: health_seen(router, node) == what, timeout, f"{node.id} is seen as {what}")
+def wait_seen(router, node, what):
+    procs.eventually(lambda: health_seen(router, node) == what, what=f"{node.id} is seen as {what}")
+
+
+def seconds_between(line, later):
+    first, last = (datetime.datetime.fromisoformat(x["ts"].replace("Z", "+00:00")) for x in (line, later))
+    return (last - first).total_seconds()
 
 
 def streams_avoid(router, node, count=40):
@@ -86,7 +93,7 @@ def test_killed_and_back(cluster, watched):
     three[1].kill()
     killed = time.monotonic()
     line = h.wait_verdict(three[1], "down", since=mark)
-    assert time.monotonic() - killed < 2
+    assert time.monotonic() - killed < 5
     assert line["reason"] == "tcp: Connection refused" and line["previous"] == "up" and line["level"] == "warn"
     assert "dials 127.0.0.1" in line["detail"] and "Connection refused" in line["detail"]
     wait_seen(r, three[1], "down")
@@ -105,8 +112,8 @@ def test_hung_node_that_accepts_goes_down(cluster, watched):
     h.wait_up(hung, other)
     hung.pause()
     try:
-        line = h.wait_verdict(hung, "down", timeout=4)
-        assert line["reason"] == "rtmp: no handshake within 400 ms"
+        line = h.wait_verdict(hung, "down")
+        assert line["reason"] == "rtmp: no handshake within 1000 ms"
         assert "connected" in line["detail"] and "time is up" in line["detail"]
         wait_seen(r, hung, "down")
         assert streams_avoid(r, hung)
@@ -121,7 +128,7 @@ def test_hung_node_is_found_by_stat_alone(cluster, watched):
     h.wait_up(hung)
     hung.pause()
     try:
-        assert h.wait_verdict(hung, "down", timeout=4)["reason"] == "stat: no answer within 400 ms"
+        assert h.wait_verdict(hung, "down")["reason"] == "stat: no answer within 1000 ms"
     finally:
         hung.resume()
     h.wait_log("node_verdict", node=hung.id, state="up", previous="down")
@@ -139,7 +146,7 @@ def test_unplugged_node(cluster, watched):
     try:
         _, h = watched([{"id": "dark", "rtmp": f"127.0.0.1:{port}"}, weir.node_entry(alive)])
         line = h.wait_log("node_verdict", node="dark", state="down")
-        assert line["reason"] == "tcp: no connection within 400 ms"
+        assert line["reason"] == "tcp: no connection within 1000 ms"
         h.wait_up(alive)
     finally:
         for s in (*filling, full):
@@ -159,7 +166,7 @@ def test_node_that_refuses_its_app(cluster, watched):
     [
         (b"SSH-2.0-OpenSSH\r\n", "rtmp: not an RTMP answer, instead of handshake"),
         (b"\x03" + bytes(3072) + b"\xff" * 64, "rtmp: not an RTMP answer, instead of _result of connect"),
-        (b"\x03" + bytes(100), "rtmp: no handshake within 400 ms"),
+        (b"\x03" + bytes(100), "rtmp: no handshake within 1000 ms"),
     ],
 )
 def test_something_else_at_the_port(talk, reason, watched):
@@ -199,14 +206,13 @@ def test_flapping_node_is_held_down(fakes, watched):
         else:
             node = rtmp.FakeNode(node.port)
             node.id = "f1"
-        h.wait_verdict(node, state, since=mark)
-    down = time.monotonic()
+        down = h.wait_verdict(node, state, since=mark)
     node = rtmp.FakeNode(node.port)
     node.id = "f1"
     try:
         mark = h.mark()
-        h.wait_verdict(node, "up", since=mark)
-        assert time.monotonic() - down > 2.7
+        up = h.wait_verdict(node, "up", since=mark)
+        assert seconds_between(down, up) > 2.9
     finally:
         node.stop()
 
@@ -297,7 +303,7 @@ def test_stuck_node(fakes, stat, watched, client):
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     try:
-        line = h.wait_verdict(node, "down", timeout=40)
+        line = h.wait_verdict(node, "down")
         assert line["reason"].startswith("stuck: its input has stood still for ")
         page.pages["/stat"] = (200, healthd.nginx_page(streams=[("cam", 5001)]))
         h.wait_log("node_verdict", node=node.id, state="up", previous="down")
@@ -342,17 +348,19 @@ def test_node_with_proxy_header(cluster, watched):
 # Passive checks
 
 
-def test_dial_that_failed_triggers_a_check(cluster, router, health, client):
+def test_dial_that_failed_triggers_a_check(cluster, router, health, client, stack, tmp_path):
     """A round a minute, and nobody waits so long."""
     gone, other = cluster(2)
     slow = {"interval": "1m", "fast_interval": "100ms"}
     r = router([weir.node_entry(n) for n in (gone, other)], healthd=slow, placement={"slow_start": "0s"})
     h = health(r).wait_up(gone, other)
     name = r.key_on(gone.id).split("/")[1]
-    time.sleep(0.2)
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    a.wait_in_force()
     gone.kill()
     assert client(r).publish(name)[1] == "status"  # on the other one
-    h.wait_verdict(gone, "down", timeout=3)
+    h.wait_verdict(gone, "down")
 
 
 # Processes
@@ -371,14 +379,15 @@ def test_two_of_them(cluster, watched, health):
     killed = time.monotonic()
     two.kill()
     second.wait_log("healthd_active")
-    assert time.monotonic() - killed < 4
+    assert time.monotonic() - killed < 5  # when health would be unknown
     second.wait_verdict(two, "down")
     assert health_seen(r, one) == "up"  # never unknown meanwhile
     assert not second.logs("node_verdict", node=one.id)
     first.start()
     first.wait_log("healthd_standby")
     assert second.stop() == 0
-    assert first.wait_log("healthd_active", timeout=2)  # the lease was given back
+    stopped, active = second.logs("healthd_stopped")[0], first.wait_log("healthd_active")
+    assert seconds_between(stopped, active) < 2  # the lease was given back
 
 
 def test_restart_goes_on_with_what_was_known(cluster, watched):
@@ -405,7 +414,7 @@ def test_without_it_health_is_unknown(cluster, watched):
     node.kill()
     h.wait_verdict(node, "down")
     h.kill()
-    wait_seen(r, node, "unknown", timeout=8)
+    wait_seen(r, node, "unknown")
     h.start()
     wait_seen(r, node, "down")
 
@@ -462,7 +471,7 @@ def test_systemd_is_told(fakes, router, health, tmp_path):
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(path)
-        s.settimeout(10)
+        s.settimeout(procs.DEADLINE)
         h = health(router(fakes(1)), env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1000000"})
         seen = []
 
@@ -497,9 +506,9 @@ def test_ten_thousand_checks_leak_nothing(cluster, router, health):
         # Without this a sanitizer keeps all that is freed
         h = health(r, env={"ASAN_OPTIONS": "quarantine_size_mb=1:thread_local_quarantine_size_kb=64"})
         before = real[0].accepted()
-        procs.eventually(lambda: real[0].accepted() >= before + 1500, timeout=60, what="warm")
+        procs.eventually(lambda: real[0].accepted() >= before + 1500, timeout=200, what="warm")
         rss, _ = sizes()
-        procs.eventually(lambda: real[0].accepted() >= before + 6500, timeout=120, what="10,000 checks", every=0.2)
+        procs.eventually(lambda: real[0].accepted() >= before + 6500, timeout=200, what="10,000 checks", every=0.2)
         rss_after, fds = sizes()
         assert fds < 3 * len(entries) + 30
         assert rss_after < rss + 3000

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 import urllib.parse
@@ -61,7 +62,7 @@ def test_promtool_is_content(admin, router, fakes, client):
     assert client(r).publish("cam1")[0] == "NetStream.Publish.Start"
     procs.eventually(lambda: value(a, "weir_publishers") == 1, what="the publisher is counted")
     text = scrape(a)
-    out = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    out = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
     assert out.returncode == 0 and out.stdout == "" and out.stderr == "", out.stdout + out.stderr
 
 
@@ -155,9 +156,12 @@ def test_five_hundred_nodes(admin):
         more = {"max_streams": 5, "max_sessions": 9, "max_bandwidth_bps": 1000000}
         assert a.ask("PUT", f"/api/v1/nodes/n{i}", {"rtmp": "127.0.0.1", **more}, connection=c).status == 201
     c.close()
-    started = time.monotonic()
-    found = samples(scrape(a))
-    assert time.monotonic() - started < 1
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        found = samples(scrape(a))
+        took.append(time.monotonic() - started)
+    assert statistics.median(took) < 1, took
     assert found["weir_nodes"] == 500
     assert 5000 < len(found) < 18000  # the rest is for some workers
 
@@ -212,14 +216,14 @@ def test_prometheus(admin, router, fakes, client, stack, tmp_path):
     assert client(r).publish("cam1")[0] == "NetStream.Publish.Start"
     server = Server(tmp_path / "prometheus", a, a.tokens["prom"])
     stack.append(server)
-    procs.eventually(server.up, timeout=30, every=0.3, what="Prometheus scrapes weir-admin")
+    procs.eventually(server.up, every=0.3, what="Prometheus scrapes weir-admin")
     procs.eventually(lambda: server.query("weir_streams == 1"), every=0.3, what="the stream is known")
 
     def evaluated():
         rules = [rule for group in server.ask("/api/v1/rules")["groups"] for rule in group["rules"]]
         return rules if rules and all(rule["health"] == "ok" for rule in rules) else None
 
-    rules = procs.eventually(evaluated, timeout=20, every=0.3, what="all rules are evaluated")
+    rules = procs.eventually(evaluated, every=0.3, what="all rules are evaluated")
     assert len(rules) == (RULES / "weir-alerts.yml").read_text().count("- alert:")
     names = set(server.ask("/api/v1/label/__name__/values"))
     text = (RULES / "weir-alerts.yml").read_text() + DASHBOARD.read_text()

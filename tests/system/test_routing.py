@@ -20,7 +20,7 @@ def test_thirty_streams_with_two_players_each(workers, cluster, router, publish,
     before = {key: r.explain(key) for key in keys}
     publishers = [publish(r.url(key), wait=False) for key in keys]
     for p in publishers:
-        p.wait_sending(timeout=60)
+        p.wait_sending()
     owner = {}
     for key in keys:
         line = r.wait_log("stream_placed", stream=key, kind="publish")
@@ -36,7 +36,7 @@ def test_thirty_streams_with_two_players_each(workers, cluster, router, publish,
     keyframes = media.clip_packets(clip)
     for key in keys:
         for p in (*players[key], direct[key]):
-            p.wait_packets(150, timeout=60)
+            p.wait_packets(150)
         for p in players[key]:
             media.assert_same_stream(p.packets.items, direct[key].packets.items)
             media.assert_starts_at_keyframe(p.packets.items, keyframes)
@@ -150,8 +150,8 @@ def test_nginx_relays_are_clients(cluster, router, publish, play, clip):
     r.wait_log("stream_placed", kind="publish", stream="live/relayed")
     far = play(pull.url("live/relayed"))
     near = play(push.url("live/relayed"))
-    far.wait_packets(150, timeout=30)
-    near.wait_packets(150, timeout=30)
+    far.wait_packets(150)
+    near.wait_packets(150)
     media.assert_same_stream(far.packets.items, near.packets.items)
     assert len(carriers(three, "live/relayed")) == 1
 

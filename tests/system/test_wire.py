@@ -16,9 +16,9 @@ def expected(messages):
     return [(m.type, m.payload, m.ts % 2**32) for m in messages if m.type in (rtmp.AUDIO, rtmp.VIDEO)]
 
 
-def arrives(node, messages, session=0, timeout=20):
+def arrives(node, messages, session=0):
     want = expected(messages)
-    node.wait(lambda n: len(n.sessions) > session and len(media_of(n.sessions[session])) >= len(want), timeout)
+    node.wait(lambda n: len(n.sessions) > session and len(media_of(n.sessions[session])) >= len(want))
     assert media_of(node.sessions[session]) == want
 
 
