@@ -100,7 +100,7 @@ class HAProxy:
         return f"rtmps://localhost:{self.tls_port}/{path}"
 
     def page(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.stats_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.stats_port}{path}", timeout=procs.DEADLINE) as answer:
             return answer.read().decode()
 
     def stats(self, proxy, name):

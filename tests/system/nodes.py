@@ -73,7 +73,7 @@ class NginxNode:
         os.killpg(self.proc.pid, signal.SIGCONT)
 
     def stat(self):
-        with urllib.request.urlopen(self.stat_url, timeout=5) as answer:
+        with urllib.request.urlopen(self.stat_url, timeout=procs.DEADLINE) as answer:
             return ElementTree.fromstring(answer.read())
 
     def streams(self):
@@ -98,24 +98,23 @@ class NginxNode:
         return int(self.stat().findtext("naccepted", "0"))
 
     def control(self, path):
-        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/control/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/control/{path}", timeout=procs.DEADLINE) as answer:
             return answer.read().decode()
 
 
 def nms_module():
     """The folder of node-media-server; installed from the npm registry if it is not there. None: cannot be had."""
     module = NMS_DIR / "node_modules" / "node-media-server"
-    if (module / "package.json").exists():
-        return module
     NMS_DIR.mkdir(parents=True, exist_ok=True)
     with open(NMS_DIR / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
-        package = f"node-media-server@{NMS_VERSION}"
-        argv = ["npm", "install", "--prefix", str(NMS_DIR), "--no-audit", "--no-fund", "--ignore-scripts", "--silent", package]
-        try:
-            procs.run(argv, timeout=180)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
+        if not (module / "package.json").exists():
+            package = f"node-media-server@{NMS_VERSION}"
+            argv = ["npm", "install", "--prefix", str(NMS_DIR), "--no-audit", "--no-fund", "--ignore-scripts", "--silent", package]
+            try:
+                procs.run(argv, timeout=180)
+            except (OSError, subprocess.TimeoutExpired):
+                return None
     return module if (module / "package.json").exists() else None
 
 
