@@ -15,9 +15,10 @@ readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
 # more, without those that mostly wait.
 readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_proxy.py)
 sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
-# The system tests mostly wait, so they run in lanes side by side. What needs a processor most, the browser and the drills of
-# moving, is one lane: never at the same time. A new file is in the lane of all the others.
+# The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
+# and the drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
 readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)
+readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 suite_limit=1500
@@ -109,16 +110,33 @@ system_tests()
         --durations=10 -o junit_family=xunit1 --junitxml="$logs/$name.xml" "$@"
 }
 
-# lane PRESET NAME ARGUMENTS...: system_tests beside this shell.
-lane()
+lane_others()
 {
-    {
+    local elsewhere=("${sanitized_only[@]}" "${busy[@]}" "${with_sanitized[@]}")
+    system_tests release system tests/system "${elsewhere[@]/#/--ignore=}"
+}
+
+lane_busy()
+{
+    system_tests release system-busy "${busy[@]}"
+}
+
+lane_sanitized()
+{
+    system_tests asan system-asan "${sanitized_only[@]}" "${sanitized_too[@]}" -k "not ($waiting)"
+    system_tests release system-more "${with_sanitized[@]}"
+}
+
+# start_lane FUNCTION: runs it beside this shell.
+# shellcheck disable=SC2030,SC2031 # the others beside this shell are not the lane's to end
+start_lane()
+{
+    (
         beside=()
         end_with_children
-        system_tests "$@"
-    } &
+        "$1"
+    ) &
     beside+=($!)
-    lanes+=("$2")
 }
 
 case ${1-} in
@@ -152,17 +170,16 @@ for preset in dev asan; do
     run_suite "ctest-$preset" ctest --preset "$preset" -j 2 --timeout 120 --output-junit "$logs/ctest-$preset.xml"
     count_suite "ctest-$preset"
 done
-lanes=()
-lane release system tests/system "${sanitized_only[@]/#/--ignore=}" "${busy[@]/#/--ignore=}"
-lane release system-busy "${busy[@]}"
-lane asan system-asan "${sanitized_only[@]}" "${sanitized_too[@]}" -k "not ($waiting)"
+for lane in lane_others lane_busy lane_sanitized; do
+    start_lane "$lane"
+done
 for source in tests/fuzz/fuzz_*.c; do
     what=$(basename "$source" .c)
     step "fuzz-${what#fuzz_}" fuzz "${what#fuzz_}"
 done
 wait "${beside[@]}"
 beside=()
-for name in "${lanes[@]}"; do
+for name in system system-busy system-asan system-more; do
     count_suite "$name"
 done
 step demo conf/demo.sh --once
