@@ -147,7 +147,7 @@ start_node()
     : >"$dir/$id/error.log"
     /usr/sbin/nginx -c "$dir/$id/nginx.conf" -e "$dir/$id/error.log" -g 'daemon off;' >"$dir/$id.log" 2>&1 &
     node_pids[$1]=$!
-    wait_for 10 logged $! "$dir/$id/error.log" 'start worker process ' || fail "$id does not start" "$dir/$id/error.log"
+    wait_for 40 logged $! "$dir/$id/error.log" 'start worker process ' || fail "$id does not start" "$dir/$id/error.log"
 }
 
 start_nodes()
@@ -209,7 +209,7 @@ start_daemon()
     "$bin/$name" -c "$config" -t >"$log" 2>&1 || fail "$name refuses its configuration" "$log"
     "$bin/$name" -c "$config" 2>"$log" &
     daemons+=($!)
-    wait_for 10 logged $! "$log" "event=$2" || fail "$name does not start" "$log"
+    wait_for 40 logged $! "$log" "event=$2" || fail "$name does not start" "$log"
 }
 
 # weir.ecdsa.pem and weir.rsa.pem, for this machine's own name, signed by themselves.
@@ -267,7 +267,7 @@ start_haproxy()
     haproxy_config >"$dir/haproxy.cfg"
     "$haproxy" -db -f "$dir/haproxy.cfg" >"$log" 2>&1 &
     daemons+=($!)
-    wait_for 10 all_up $! || fail "HAProxy does not reach the router and the API" "$log" "$dir/weir-admin.log" "$dir/weir-router.log"
+    wait_for 40 all_up $! || fail "HAProxy does not reach the router and the API" "$log" "$dir/weir-admin.log" "$dir/weir-router.log"
 }
 
 # Servers that HAProxy has checked and found up: the router and the API.
@@ -293,7 +293,7 @@ nodes_are_up()
 check_control_plane()
 {
     local path
-    wait_for 15 nodes_are_up || fail "the health daemon does not find all nodes up" "$dir/weir-healthd.log" "$dir/weir-admin.log"
+    wait_for 40 nodes_are_up || fail "the health daemon does not find all nodes up" "$dir/weir-healthd.log" "$dir/weir-admin.log"
     for path in / /api/v1/nodes; do
         api "https://$https_address$path" >/dev/null ||
             fail "no answer to $path through HAProxy" "$dir/haproxy.log" "$dir/weir-admin.log"
@@ -310,7 +310,7 @@ publish()
         -f lavfi -i "sine=frequency=440:sample_rate=44100" -c:v libx264 -preset ultrafast -tune zerolatency \
         -pix_fmt yuv420p -g "$rate" -b:v 500k -c:a aac -b:a 96k "${to[@]}" >"$log" 2>&1 &
     publisher=$!
-    wait_for 15 stream_is_somewhere || fail "no node has the stream" "$log" "$dir/weir-router.log"
+    wait_for 40 stream_is_somewhere || fail "no node has the stream" "$log" "$dir/weir-router.log"
     alive "$publisher" || fail "the publisher ended" "$log" "$dir/weir-router.log"
 }
 
@@ -330,7 +330,7 @@ show_owner()
 # start_player NAME URL
 start_player()
 {
-    timeout 40 ffmpeg -nostdin -hide_banner -loglevel warning -i "$2" -frames:v $((seconds * rate)) -c copy \
+    timeout 90 ffmpeg -nostdin -hide_banner -loglevel warning -i "$2" -frames:v $((seconds * rate)) -c copy \
         -progress "$dir/$1.progress" -y "$dir/$1.flv" >"$dir/$1.log" 2>&1 &
     players[$1]=$!
 }
@@ -366,7 +366,7 @@ start_recorder()
         -map 0:v -map 0:a -c copy -copyts -flush_packets 1 -f framehash -hash md5 -y "$dir/packets" \
         -map 0:v -map 0:a -c copy -y "$dir/played.flv" >"$dir/recorder.log" 2>&1 &
     recorder=$!
-    wait_for 15 test -s "$dir/received" || fail "the player gets nothing" "$dir/recorder.log" "$dir/weir-router.log"
+    wait_for 40 test -s "$dir/received" || fail "the player gets nothing" "$dir/recorder.log" "$dir/weir-router.log"
 }
 
 a_node_is_missing()
@@ -387,17 +387,17 @@ kill_node()
 lose_and_return()
 {
     local i lost
-    wait_for 10 stream_is_somewhere || fail "no node has the stream" "$dir/weir-router.log"
+    wait_for 40 stream_is_somewhere || fail "no node has the stream" "$dir/weir-router.log"
     [ "$(wc -l <<<"$owner")" = 1 ] || fail "more than one node has the stream: $owner" "$dir/weir-router.log"
     lost=$owner
     for i in "${!nodes[@]}"; do
         [ "${nodes[i]}" != "$lost" ] || break
     done
     kill_node "$i"
-    wait_for 10 stream_is_somewhere || fail "no other node has the stream" "$dir/weir-router.log"
-    wait_for 15 a_node_is_missing || fail "the health daemon does not notice" "$dir/weir-healthd.log"
+    wait_for 40 stream_is_somewhere || fail "no other node has the stream" "$dir/weir-router.log"
+    wait_for 40 a_node_is_missing || fail "the health daemon does not notice" "$dir/weir-healthd.log"
     start_node "$i"
-    wait_for 15 nodes_are_up || fail "$lost does not come back" "$dir/$lost/error.log" "$dir/weir-healthd.log"
+    wait_for 40 nodes_are_up || fail "$lost does not come back" "$dir/$lost/error.log" "$dir/weir-healthd.log"
     say "  kill $1: $lost. The stream went on at $owner; $lost is back."
 }
 

@@ -98,7 +98,7 @@ fuzz()
 {
     local what=$1 work=build/fuzz/corpus/$1
     mkdir -p "$work"
-    nice -n 19 "build/fuzz/bin/fuzz_$what" -max_total_time="$fuzz_seconds" -timeout=5 -rss_limit_mb=1024 \
+    nice -n 19 "build/fuzz/bin/fuzz_$what" -max_total_time="$fuzz_seconds" -timeout=60 -rss_limit_mb=1024 \
         -artifact_prefix="$logs/fuzz-$what-" "$work" "tests/fuzz/corpus/$what"
 }
 
