@@ -5,19 +5,13 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/query.h"
+
 static const char definst[] = "/_definst_";
 
 static struct view view_of(const char *s, size_t len)
 {
     return (struct view){.p = (const uint8_t *)s, .len = len};
-}
-
-static struct view without_query(struct view v)
-{
-    const uint8_t *q = v.len ? memchr(v.p, '?', v.len) : NULL;
-    if (q)
-        v.len = (size_t)(q - v.p);
-    return v;
 }
 
 static struct view without_trailing_slashes(struct view v)
@@ -90,9 +84,9 @@ enum err stream_key_make(struct view app, struct view name, struct view vhost,
     struct stream_key k = {.len = 0};
     enum err e = append_host(&k, vhost);
     if (e == ERR_OK)
-        e = append_path(&k, without_definst(without_query(app)));
+        e = append_path(&k, without_definst(query_path(app)));
     if (e == ERR_OK)
-        e = append_path(&k, without_query(name));
+        e = append_path(&k, query_path(name));
     if (e == ERR_OK)
         *out = k; /* the rest of text is zero: it is NUL-terminated */
     return e;
@@ -100,7 +94,7 @@ enum err stream_key_make(struct view app, struct view name, struct view vhost,
 
 enum err stream_key_parse(const char *text, struct stream_key *out)
 {
-    const struct view whole = without_trailing_slashes(without_query(view_of(text, strlen(text))));
+    const struct view whole = without_trailing_slashes(query_path(view_of(text, strlen(text))));
     size_t split = whole.len;
     while (split && whole.p[split - 1] != '/')
         split--;
@@ -123,21 +117,6 @@ static struct view without_port(struct view v)
     return v;
 }
 
-static struct view vhost_in_query(struct view v)
-{
-    static const char param[] = "vhost=";
-    const size_t n = sizeof param - 1;
-    size_t i = without_query(v).len;
-    while (i < v.len) {
-        const size_t start = i + 1; /* after the '?' or '&' */
-        for (i = start; i < v.len && v.p[i] != '&' && v.p[i] != '?'; i++)
-            ;
-        if (i - start > n && memcmp(v.p + start, param, n) == 0)
-            return (struct view){.p = v.p + start + n, .len = i - start - n};
-    }
-    return (struct view){0};
-}
-
 static struct view host_of_url(struct view url)
 {
     static const char mark[] = "://";
@@ -157,9 +136,9 @@ static struct view host_of_url(struct view url)
 
 struct view stream_key_vhost(struct view tc_url, struct view app, struct view name)
 {
-    struct view v = vhost_in_query(app);
+    struct view v = query_get(app, "vhost");
     if (v.len == 0)
-        v = vhost_in_query(name);
+        v = query_get(name, "vhost");
     if (v.len == 0)
         v = host_of_url(tc_url);
     return without_port(v);
