@@ -1,26 +1,34 @@
-/* router/admission.h - who may connect: connections in total, per client address, and new ones per
- * second and address. Each worker enforces its share: the limits are divided by the number of
- * workers, rounded up. Pure.   Owner: the worker.   Tests: tests/unit/router/test_admission.c */
+/* router/admission.h - who may connect, and how many publish and play: connections in total and per
+ * client address, sessions per application, and new ones per second of both. Each worker enforces
+ * its share: the limits are divided by the number of workers, rounded up. Pure.   Owner: the
+ * worker.   Tests: tests/unit/router/test_admission.c */
 #ifndef WEIR_ROUTER_ADMISSION_H
 #define WEIR_ROUTER_ADMISSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/attr.h"
 #include "base/err.h"
 #include "cluster/close_why.h"
+#include "cluster/stream_key.h"
+#include "router/meter.h"
 
 struct admission_limits { /* 0: no limit */
     uint32_t connections, per_address, rate_per_address;
+    uint32_t sessions_per_app, session_rate_per_app;
 };
-
-struct admission_entry;
 
 struct admission {
     struct admission_limits limits;
     uint32_t connections;
-    struct admission_entry *entries; /* open addressing; used only with limits per address */
-    uint32_t entry_cap, entry_count;
+    struct meter addresses, apps; /* used only with such limits */
+};
+
+/* An application as it is counted: the first part of the stream's name. */
+struct admission_app {
+    uint8_t name[METER_NAME_BYTES];
+    bool counted;
 };
 
 void admission_init(struct admission *a);
@@ -38,5 +46,12 @@ MUST_CHECK enum close_why admission_identify(struct admission *a, const uint8_t 
                                              uint64_t now_ms);
 /* The connection ends; addr NULL: was not (successfully) identified. */
 void admission_leave(struct admission *a, const uint8_t addr[16]);
+
+/* It publishes or plays a stream (its name without a vhost). WHY_NONE, WHY_LIMIT_APP or
+ * WHY_LIMIT_APP_RATE (then not counted). app: for admission_leave_app(). */
+MUST_CHECK enum close_why admission_enter_app(struct admission *a, const struct stream_key *stream,
+                                              uint64_t now_ms, struct admission_app *app);
+/* It does so no more; may be called again. */
+void admission_leave_app(struct admission *a, struct admission_app *app);
 
 #endif

@@ -44,7 +44,7 @@ static enum err send_connect(struct node_link *n, const struct node_hello *h)
     if (!buf)
         return ERR_NO_MEMORY;
     struct wr w = wr_over(buf, cap);
-    enum err e = rtmp_write_connect_forward(&w, h->connect, h->connect_len, h->tc_url);
+    enum err e = rtmp_write_connect_forward(&w, h->connect, h->connect_len, h->tc_url, h->without);
     if (e == ERR_OK)
         e = rtmp_link_send_bytes(&n->link, RTMP_COMMAND_AMF0, 0, buf, w.len);
     free(buf);

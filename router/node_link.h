@@ -52,7 +52,8 @@ struct node_hello {
     const uint8_t *noise;   /* RTMP_HANDSHAKE_BYTES */
     const uint8_t *connect; /* the client's connect command */
     size_t connect_len;
-    const char *tc_url; /* used if the client gave none */
+    const char *tc_url;         /* used if the client gave none */
+    const char *const *without; /* arguments that the node is not to see, or NULL */
     uint32_t now_ms;
 };
 

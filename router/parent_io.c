@@ -19,6 +19,7 @@
 #include "base/clock_io.h"
 #include "base/notify_io.h"
 #include "cluster/node_table.h"
+#include "router/access_io.h"
 #include "router/listen_io.h"
 #include "router/shared.h"
 #include "router/worker_io.h"
@@ -93,28 +94,40 @@ static void share_text(struct shared *s, const char *text, size_t len)
     s->text_len = (uint32_t)len;
 }
 
+/* The text as a configuration that can be taken while running, and its keys; else error says why.
+ * *fresh is the caller's in any case. */
+static enum err check_text(const struct parent *p, const char *text, size_t len,
+                           struct config **fresh, struct signing_keys *keys, char *error)
+{
+    enum err e = config_load_buffer(p->path, text, len, fresh, error);
+    if (e != ERR_OK)
+        return e;
+    const char *fixed = config_needs_restart_of("router", p->config, *fresh);
+    if (!fixed)
+        return access_keys_read(*fresh, keys, error);
+    snprintf(error, CONFIG_ERROR_MAX, "%s: %s cannot change while running: restart the router",
+             p->path, fixed);
+    return ERR_INVALID;
+}
+
 static void reload(struct parent *p)
 {
     char error[CONFIG_ERROR_MAX] = "";
     struct config *fresh = NULL;
+    struct signing_keys keys;
     size_t len;
     notify_send("RELOADING=1");
     char *text = read_text(p->path, &len);
-    const char *fixed = NULL;
     if (!text)
         snprintf(error, sizeof error, "%s: %s", p->path, strerror(errno));
-    else if (config_load_buffer(p->path, text, len, &fresh, error) == ERR_OK)
-        fixed = config_needs_restart_of("router", p->config, fresh);
-    if (fixed)
-        snprintf(error, sizeof error, "%s: %s cannot change while running: restart the router",
-                 p->path, fixed);
-    if (error[0] || !text) {
+    if (!text || check_text(p, text, len, &fresh, &keys, error) != ERR_OK) {
         LOG(&p->log, LOG_ERROR, EV_CONFIG_REFUSED, log_text(K_ERROR, error));
         config_destroy(fresh);
     } else {
         atomic_fetch_add(&p->shared->config_version, 1);
         share_text(p->shared, text, len);
         resolve_nodes(p, fresh);
+        p->shared->keys = keys;
         atomic_fetch_add(&p->shared->config_version, 1);
         config_destroy(p->config);
         p->config = fresh;
@@ -317,6 +330,8 @@ static bool prepare(struct parent *p, char *error)
         }
     }
     resolve_nodes(p, p->config);
+    if (access_keys_read(p->config, &p->shared->keys, error) != ERR_OK)
+        return false;
     return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK;
 }
 

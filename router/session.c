@@ -2,7 +2,10 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/query.h"
 
 enum {
     RELEASE_WAIT_MS = 500, /* the old publisher's worker closes its link within this */
@@ -110,6 +113,7 @@ static struct node_link *current_link(struct session *s)
 void session_deinit(struct session *s)
 {
     share_leave_seat(&s->seat);
+    admission_leave_app(s->env->admission, &s->app);
     for (int i = 0; i < SESSION_LINKS; i++)
         node_link_close(&s->links[i]);
     pending_clear(&s->pending);
@@ -128,6 +132,7 @@ enum {
 
 static void note_ended(struct session *s, bool keep_hint, enum session_action action)
 {
+    admission_leave_app(s->env->admission, &s->app);
     if (!s->placed)
         return;
     s->ended =
@@ -364,6 +369,7 @@ enum err session_send_hello(struct session *s, const struct session_event *ev, u
         .connect = s->client.connect,
         .connect_len = s->client.connect_len,
         .tc_url = tc_url,
+        .without = s->token ? access_args : NULL,
         .now_ms = (uint32_t)now_ms,
     };
     return node_link_connected(&s->links[ev->link], &hello);
@@ -425,19 +431,79 @@ static uint64_t fnv1a(uint64_t h, struct view v)
     return h;
 }
 
-static struct view query_of(struct view v)
-{
-    const uint8_t *q = v.len ? memchr(v.p, '?', v.len) : NULL;
-    return q ? (struct view){.p = q, .len = v.len - (size_t)(q - v.p)} : (struct view){0};
-}
-
 /* Same non-zero hash: the same publish arguments, so most likely the same encoder. */
 static uint64_t hash_args(struct view app, struct view name)
 {
-    const struct view a = query_of(app), n = query_of(name);
+    const struct view a = query_args(app), n = query_args(name);
     if (a.len + n.len == 0)
         return 0;
     return fnv1a(fnv1a(0xcbf29ce484222325u, a), n) | 1u;
+}
+
+/* A player's token is not the node's to see, so that it does not keep it from a shared link; a
+ * publisher with the same one is the same. */
+static uint64_t hash_args_for_node(const struct session *s, struct view app, struct view name)
+{
+    uint8_t buf[APP_MAX + STREAM_NAME_MAX];
+    struct wr w = wr_over(buf, sizeof buf);
+    if (!s->token || s->kind == SESSION_PUBLISH)
+        return hash_args(app, name);
+    query_write_without(&w, app, access_args);
+    app = (struct view){.p = buf, .len = w.len};
+    query_write_without(&w, name, access_args);
+    return hash_args(app, (struct view){.p = buf + app.len, .len = w.len - app.len});
+}
+
+/* A command as nodes get it, in memory of its own. NULL: there is none. */
+static struct rtmp_msg *command_for_node(const struct session *s, struct rtmp_msg *m)
+{
+    const uint8_t *payload;
+    struct rtmp_msg *copy = NULL;
+    if (rtmp_msg_flatten(m, &payload) != ERR_OK)
+        return NULL;
+    if (!s->token)
+        return rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, payload,
+                                   m->len);
+    uint8_t *buf = malloc(m->len);
+    struct wr w = wr_over(buf, buf ? m->len : 0);
+    if (buf && rtmp_write_command_without(&w, payload, m->len, access_args) == ERR_OK)
+        copy = rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, buf, w.len);
+    free(buf);
+    return copy;
+}
+
+/* Whether the client may publish or play s->key, and there is room for one more of that
+ * application. */
+static enum close_why admit(struct session *s, struct view app, struct view name, uint64_t now_ms)
+{
+    const struct session_env *env = s->env;
+    struct stream_key without_vhost;
+    const struct access_request req = {
+        .kind = s->kind,
+        .key = &s->key,
+        .app = app,
+        .tc_url = s->client.info.tc_url,
+        .name = name,
+        .addr = s->addr,
+        .now_s = (now_ms + env->wall_offset_ms) / 1000,
+    };
+    const enum close_why why = access_check(&env->access, &req, &s->token);
+    if (why != WHY_NONE)
+        return why;
+    if (stream_key_make(app, name, (struct view){0}, &without_vhost) != ERR_OK)
+        return WHY_NAME_BAD;
+    return admission_enter_app(env->admission, &without_vhost, now_ms, &s->app);
+}
+
+static void refuse_entry(struct session *s, enum close_why why, uint64_t now_ms)
+{
+    const bool full = why == WHY_LIMIT_APP || why == WHY_LIMIT_APP_RATE;
+    const char *code =
+        s->kind == SESSION_PUBLISH && !full ? "NetStream.Publish.Denied" : session_failed_code(s);
+    const char *text = full                       ? "the application has too many streams now"
+                       : why == WHY_TOKEN_EXPIRED ? "the token has expired"
+                                                  : "access denied";
+    session_refuse(s, why, code, text, now_ms);
 }
 
 /* A second publish or play on the connection ends the first: a new node link. */
@@ -463,9 +529,13 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
                        "not a stream name that can be routed", now_ms);
         return;
     }
-    s->args_hash = hash_args(app, name);
-    s->command = rtmp_msg_from_bytes(s->env->pool, RTMP_COMMAND_AMF0, CLIENT_MSID, 0,
-                                     slice_data(&ev->msg->slices[0]), ev->msg->len);
+    const enum close_why why = admit(s, app, name, now_ms);
+    if (why != WHY_NONE) {
+        refuse_entry(s, why, now_ms);
+        return;
+    }
+    s->args_hash = hash_args_for_node(s, app, name);
+    s->command = command_for_node(s, ev->msg);
     if (!s->command) {
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
         return;
@@ -501,6 +571,25 @@ static void on_client_media(struct session *s, struct rtmp_msg *m, uint64_t now_
         rehome_publisher_media(s, now_ms);
 }
 
+/* Messages for the node. FCUnpublish names the stream once more, token and all. */
+static void on_client_pass(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
+{
+    struct rtmp_msg *copy = NULL;
+    if (s->token && m->type == RTMP_COMMAND_AMF0) {
+        m = copy = command_for_node(s, m);
+        if (!copy) {
+            session_close(s, WHY_LIMIT_MEMORY, now_ms);
+            return;
+        }
+    }
+    if (s->kind == SESSION_PLAY)
+        rehome_remember(s, m);
+    if (s->seat.share && m->type == RTMP_COMMAND_AMF0)
+        shared_play_leave(s, now_ms);
+    pass_to_node(s, m, now_ms);
+    rtmp_msg_unref(copy);
+}
+
 static void on_client_event(struct session *s, struct client_event *ev, uint64_t now_ms)
 {
     switch (ev->kind) {
@@ -512,11 +601,7 @@ static void on_client_event(struct session *s, struct client_event *ev, uint64_t
         on_client_media(s, ev->msg, now_ms);
         break;
     case CLIENT_PASS:
-        if (s->kind == SESSION_PLAY)
-            rehome_remember(s, ev->msg);
-        if (s->seat.share && ev->msg->type == RTMP_COMMAND_AMF0)
-            shared_play_leave(s, now_ms);
-        pass_to_node(s, ev->msg, now_ms);
+        on_client_pass(s, ev->msg, now_ms);
         break;
     case CLIENT_END:
         end_stream(s, now_ms);

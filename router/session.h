@@ -11,6 +11,8 @@
 #include "cluster/close_why.h"
 #include "cluster/placement.h"
 #include "cluster/store.h"
+#include "router/access.h"
+#include "router/admission.h"
 #include "router/client_side.h"
 #include "router/node_link.h"
 #include "router/pending.h"
@@ -77,6 +79,9 @@ struct session_env {
     struct rtmp_chunk_limits node_limits;
     uint32_t unrouted_bytes;
     bool vhost;
+    struct access access;
+    struct admission *admission; /* sessions per application */
+    uint64_t wall_offset_ms;     /* Unix time less the monotonic clock */
     uint8_t noise[RTMP_HANDSHAKE_BYTES];
 };
 
@@ -195,6 +200,7 @@ struct session_rehome {
 struct session {
     const struct session_env *env;
     uint64_t id;
+    uint8_t addr[16]; /* the client's, v4 mapped; zeros: not known. session_io sets it */
     enum session_state state;
     enum place_phase phase;
     enum session_kind kind;
@@ -208,7 +214,9 @@ struct session {
 
     /* the publication or play */
     struct stream_key key;
-    struct rtmp_msg *command; /* publish or play as sent, in memory of its own */
+    struct admission_app app;
+    bool token;               /* it was let in by one, which nodes do not get to see */
+    struct rtmp_msg *command; /* publish or play for nodes, in memory of its own */
     uint64_t args_hash;       /* of the query strings; 0: none */
     char node[NODE_ID_MAX];
     enum place_reason placed_by;

@@ -582,6 +582,7 @@ static void client_address_known(struct session_conn *c)
 {
     address_bytes(&c->peer, c->addr);
     address_text(&c->peer, c->client);
+    memcpy(c->s.addr, c->addr, sizeof c->s.addr);
     const enum close_why why = admission_identify(&c->w->admission, c->addr, clock_mono_ms());
     c->identified = why == WHY_NONE;
     if (why != WHY_NONE)
@@ -710,10 +711,7 @@ static bool trusted(const struct config_listen *conf, const struct sockaddr_stor
 {
     uint8_t addr[16];
     address_bytes(peer, addr);
-    for (uint32_t i = 0; i < conf->trust_count; i++)
-        if (config_cidr_contains(&conf->trust[i], addr))
-            return true;
-    return false;
+    return config_cidrs_contain(&conf->trust, addr);
 }
 
 struct session_conn *session_conn_create(struct worker *w, int fd,

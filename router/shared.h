@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/limits.h"
+#include "rtmp/stream_token.h"
 
 enum { SHARED_TEXT_MAX = 1 << 20 };
 
@@ -27,6 +28,7 @@ struct shared {
     _Atomic uint64_t config_version; /* odd while the parent writes */
     uint32_t text_len;
     uint32_t address_count;
+    struct signing_keys keys; /* of access.keys, read by the parent */
     struct shared_address addresses[NODES_MAX];
     char text[SHARED_TEXT_MAX]; /* of the configuration in force, checked by the parent */
 };

@@ -36,6 +36,7 @@ unsigned session_init_lead(struct session *s, const struct session_env *env, uin
     s->leads = share;
     s->kind = SESSION_PLAY;
     s->key = like->key;
+    s->token = like->token;
     s->command = rtmp_msg_ref(like->command);
     s->asked_ms = now_ms;
     session_enter(s, SESS_COMMAND, now_ms);

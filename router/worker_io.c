@@ -291,12 +291,18 @@ static void sweep(struct worker *w)
     }
 }
 
+static void follow_clock(struct worker *w)
+{
+    w->env.wall_offset_ms = clock_wall_ms() - clock_mono_ms();
+}
+
 static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
     struct worker *w = timer->data;
     w->ticks++;
+    follow_clock(w);
     if (!w->store)
         return;
     beat(w);
@@ -350,6 +356,8 @@ static void apply_config(struct worker *w)
     w->env.relay = &c->relay;
     w->env.failover = &c->failover;
     w->env.vhost = c->placement.vhost;
+    w->env.access.config = &c->access;
+    w->env.admission = &w->admission;
     w->env.unrouted_bytes = l->unrouted_bytes;
     w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = l->unrouted_bytes,
                                                         .unfinished_bytes = l->unrouted_bytes,
@@ -363,13 +371,15 @@ static void apply_config(struct worker *w)
     w->blocks.max_bytes = l->memory_bytes / w->worker_count;
     const struct admission_limits limits = {.connections = l->connections,
                                             .per_address = l->connections_per_address,
-                                            .rate_per_address = l->connection_rate_per_address};
+                                            .rate_per_address = l->connection_rate_per_address,
+                                            .sessions_per_app = l->sessions_per_app,
+                                            .session_rate_per_app = l->session_rate_per_app};
     admission_set_limits(&w->admission, &limits, w->worker_count);
 }
 
-/* A copy of the text that the parent has checked; NULL while it is being written, or without
- * memory. */
-static char *copy_shared_text(struct shared *shared, size_t *len)
+/* A copy of the text and the keys that the parent has checked; NULL while they are being written,
+ * or without memory. */
+static char *copy_shared_text(struct shared *shared, size_t *len, struct signing_keys *keys)
 {
     const uint64_t before = atomic_load(&shared->config_version);
     *len = shared->text_len;
@@ -377,6 +387,7 @@ static char *copy_shared_text(struct shared *shared, size_t *len)
     if (!text)
         return NULL;
     memcpy(text, shared->text, *len);
+    *keys = shared->keys;
     if (before % 2 == 0 && atomic_load(&shared->config_version) == before)
         return text;
     free(text);
@@ -390,8 +401,9 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
     struct worker *w = watcher->data;
     char error[CONFIG_ERROR_MAX] = "";
     struct config *fresh = NULL;
+    struct signing_keys keys;
     size_t len = 0;
-    char *text = copy_shared_text(w->shared, &len);
+    char *text = copy_shared_text(w->shared, &len, &keys);
     if (!text)
         return; /* the parent is at it again and will signal again */
     const enum err e = config_load_buffer("configuration", text, len, &fresh, error);
@@ -402,6 +414,7 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
     }
     struct config *old = w->config;
     w->config = fresh;
+    w->env.access.keys = keys;
     apply_config(w);
     config_destroy(old);
     use_config_nodes(w);
@@ -549,7 +562,9 @@ static bool init(struct worker *w)
     rtmp_pool_init(&w->messages, &w->blocks);
     w->env.pool = &w->messages;
     admission_init(&w->admission);
+    w->env.access.keys = w->shared->keys;
     apply_config(w);
+    follow_clock(w);
     if (!open_store(w))
         return false;
     clean_slot(w);

@@ -49,6 +49,7 @@ enum {
 
     /* Router process */
     LISTENERS_MAX = 16,
+    RULES_MAX = 256, /* of access; every publish and play walks them */
     LISTEN_BACKLOG = 4096, /* connections the kernel keeps until we accept them */
     ACCEPT_BATCH = 64,          /* connections accepted per loop turn: a flood does not starve sessions */
     WORKER_BEAT_TIMEOUT_MS = 5000, /* a worker whose loop has not turned for so long is killed */

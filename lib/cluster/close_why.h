@@ -28,6 +28,11 @@ enum close_why {
     WHY_COMMAND_BAD,
     WHY_NAME_BAD,
     WHY_UNROUTED_BYTES, /* too much before publish or play */
+    /* access */
+    WHY_ACCESS_DENIED, /* by a rule, or because none fits */
+    WHY_TOKEN_MISSING,
+    WHY_TOKEN_BAD, /* of another stream, forged, or of a key that is gone */
+    WHY_TOKEN_EXPIRED,
     /* placing */
     WHY_DUPLICATE,    /* the stream is live and placement.duplicate_publish keeps it */
     WHY_NO_NODE,      /* no node could take it */
@@ -43,6 +48,8 @@ enum close_why {
     WHY_LIMIT_CONNECTIONS,
     WHY_LIMIT_ADDRESS,
     WHY_LIMIT_RATE,
+    WHY_LIMIT_APP,      /* sessions of one application */
+    WHY_LIMIT_APP_RATE, /* new ones per second */
     WHY_LIMIT_MEMORY,
     /* ours */
     WHY_KICKED, /* by the operator, through the API */

@@ -129,3 +129,11 @@ bool config_cidr_contains(const struct config_cidr *c, const uint8_t addr[16])
     const unsigned rest = c->bits % 8;
     return rest == 0 || ((c->addr[whole] ^ addr[whole]) & (0xff00u >> rest) & 0xffu) == 0;
 }
+
+bool config_cidrs_contain(const struct config_cidrs *c, const uint8_t addr[16])
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (config_cidr_contains(&c->list[i], addr))
+            return true;
+    return false;
+}

@@ -12,6 +12,7 @@ void config_destroy(struct config *c)
         return;
     free(c->nodes);
     free(c->router.listen);
+    free(c->access.rules);
     free(c);
 }
 
@@ -52,7 +53,7 @@ static bool is_section_of_another(const struct key_row *row, const char *daemon)
 
 static bool row_equal(const struct key_row *row, const struct config *from, const struct config *to)
 {
-    if (row->type != KEY_NODES && row->type != KEY_LISTENS)
+    if (!key_is_map_list(row))
         return value_equal(row, from, to);
     const struct value_list a = value_list_of(row, from), b = value_list_of(row, to);
     return list_equal(&a, &b);

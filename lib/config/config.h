@@ -17,7 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 
-enum { CONFIG_ERROR_MAX = 1024, CONFIG_URL_MAX = 512, CONFIG_PATH_MAX = 256, CONFIG_TRUST_MAX = 16 };
+enum { CONFIG_ERROR_MAX = 1024, CONFIG_URL_MAX = 512, CONFIG_PATH_MAX = 256, CONFIG_CIDRS_MAX = 16 };
 
 enum send_proxy { SEND_PROXY_OFF = 0, SEND_PROXY_V1, SEND_PROXY_V2 };
 enum duplicate_publish { DUPLICATE_TAKEOVER = 0, DUPLICATE_REJECT, DUPLICATE_TAKEOVER_SAME_CLIENT };
@@ -41,11 +41,15 @@ struct config_cidr {
     uint8_t bits; /* of 128 */
 };
 
+struct config_cidrs {
+    struct config_cidr list[CONFIG_CIDRS_MAX];
+    uint32_t count;
+};
+
 struct config_listen {
     char address[HOST_MAX]; /* host:port, [v6]:port, *:port */
     enum listen_proxy proxy_protocol;
-    struct config_cidr trust[CONFIG_TRUST_MAX]; /* who may send the PROXY header */
-    uint32_t trust_count;
+    struct config_cidrs trust; /* who may send the PROXY header */
 };
 
 struct config_placement {
@@ -96,6 +100,22 @@ struct config_failover {
     uint32_t moves_per_second; /* planned moves begun per second and worker */
 };
 
+enum access_kind { ACCESS_BOTH = 0, ACCESS_PUBLISH, ACCESS_PLAY };
+enum access_action { ACCESS_ALLOW = 0, ACCESS_TOKEN, ACCESS_DENY };
+
+struct config_rule { /* who may publish and play; the first one that fits counts */
+    char app[APP_MAX]; /* beginning of the stream's name, part by part; '*' stands for any characters but '/' */
+    enum access_kind kind;
+    struct config_cidrs from; /* none: from anywhere */
+    enum access_action action;
+};
+
+struct config_access {
+    char keys[CONFIG_PATH_MAX]; /* file of the keys that sign tokens; "": none */
+    struct config_rule *rules;  /* none: everything is allowed; else what fits none is denied */
+    uint32_t rule_count;
+};
+
 struct config_limits { /* 0: no limit, where so documented in the key table */
     uint32_t message_bytes;
     uint32_t unfinished_bytes;
@@ -104,6 +124,8 @@ struct config_limits { /* 0: no limit, where so documented in the key table */
     uint32_t connections;              /* of the whole router; workers share it evenly; so for the next two */
     uint32_t connections_per_address;
     uint32_t connection_rate_per_address; /* new connections per second */
+    uint32_t sessions_per_app;         /* publishers and players together; shared evenly too */
+    uint32_t session_rate_per_app;     /* new ones per second */
     uint64_t memory_bytes;             /* blocks of all sessions of the router */
 };
 
@@ -150,6 +172,7 @@ struct config {
     struct config_relay relay;
     struct config_failover failover;
     struct config_limits limits;
+    struct config_access access;
     struct config_healthd healthd;
     struct config_admin admin;
     struct config_log log;
@@ -186,5 +209,8 @@ bool config_is_loopback(const char *address);
 MUST_CHECK enum err config_parse_cidr(const char *text, struct config_cidr *out);
 /* addr: 16 bytes, v4 mapped. */
 bool config_cidr_contains(const struct config_cidr *c, const uint8_t addr[16]);
+bool config_cidrs_contain(const struct config_cidrs *c, const uint8_t addr[16]);
+/* "90s", "24h", as durations are written in the file. ERR_INVALID: it is none; ERR_LIMIT: too long. */
+MUST_CHECK enum err config_parse_duration(const char *text, uint64_t *ms);
 
 #endif

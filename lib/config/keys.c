@@ -75,6 +75,12 @@ static bool file_valid(const char *text)
     return text[0] == '\0' || directory_valid(text);
 }
 
+/* As stream keys are written, or it would never fit one. */
+static bool rule_app_valid(const char *text)
+{
+    return app_valid(text) && text[strlen(text) - 1] != '/' && !strstr(text, "//");
+}
+
 static const struct key_form id_form = {
     id_valid, "letters, digits, '.', '_' and '-', not beginning with '.'"};
 static const struct key_form store_form = {store_valid, "lmdb: and an absolute directory"};
@@ -82,6 +88,8 @@ static const struct key_form directory_form = {directory_valid, "an absolute dir
 static const struct key_form file_form = {file_valid, "an absolute path, or empty"};
 static const struct key_form app_form = {app_valid,
                                          "an application's name, without blanks and '?'"};
+static const struct key_form rule_app_form = {
+    rule_app_valid, "an application's name, in which '*' stands for any characters but '/'"};
 static const struct key_form listen_form = {listen_address_valid,
                                             "HOST:PORT, [IPV6]:PORT or *:PORT"};
 static const struct key_form node_form = {node_address_valid,
@@ -103,6 +111,10 @@ static const char *const listen_proxy_names[] = {
     [LISTEN_PROXY_OFF] = "off", [LISTEN_PROXY_REQUIRED] = "required", NULL};
 static const char *const check_names[] = {
     [CHECK_TCP] = "tcp", [CHECK_RTMP] = "rtmp", [CHECK_STAT] = "stat", [CHECK_LOOP] = "loop", NULL};
+static const char *const access_kind_names[] = {
+    [ACCESS_BOTH] = "both", [ACCESS_PUBLISH] = "publish", [ACCESS_PLAY] = "play", NULL};
+static const char *const access_action_names[] = {
+    [ACCESS_ALLOW] = "allow", [ACCESS_TOKEN] = "token", [ACCESS_DENY] = "deny", NULL};
 static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const format_names[] = {[LOG_LOGFMT] = "logfmt", [LOG_JSON] = "json", NULL};
@@ -284,7 +296,7 @@ const struct key_row key_rows[] = {
      .help = "Who may connect to a listener that requires the PROXY header: addresses or ranges.",
      .initial = "[]",
      .type = KEY_CIDRS,
-     .max = CONFIG_TRUST_MAX,
+     .max = CONFIG_CIDRS_MAX,
      FIELD(config_listen, trust)},
     {.path = "router.retries",
      .help = "Further nodes tried for a stream before the client is told of a failure.",
@@ -506,6 +518,21 @@ const struct key_row key_rows[] = {
      .max = 1000000,
      .reloadable = true,
      FIELD(config, limits.connection_rate_per_address)},
+    {.path = "limits.sessions_per_app",
+     .help = "Most publishers and players of one application, the first part of a stream's name; "
+             "0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 10000000,
+     .reloadable = true,
+     FIELD(config, limits.sessions_per_app)},
+    {.path = "limits.session_rate_per_app",
+     .help = "New publishers and players per second of one application; 0: no limit.",
+     .initial = "0",
+     .type = KEY_COUNT,
+     .max = 1000000,
+     .reloadable = true,
+     FIELD(config, limits.session_rate_per_app)},
     {.path = "limits.memory",
      .help = "Memory for the data of all sessions of the router; 0: no limit.",
      .initial = "4GiB",
@@ -515,6 +542,49 @@ const struct key_row key_rows[] = {
      .max = GIB * 1024 * 16,
      .reloadable = true,
      FIELD(config, limits.memory_bytes)},
+
+    {.path = "access.keys",
+     .help = "File of the keys that sign tokens, a line each; the first one makes new ones. Not "
+             "readable by everybody. Empty: there are no tokens.",
+     .initial = "",
+     .type = KEY_TEXT,
+     .form = &file_form,
+     .reloadable = true,
+     FIELD(config, access.keys)},
+    {.path = "access.rules",
+     .help = "Who may publish and play. The first rule that fits counts; a stream that none fits "
+             "is denied. Without rules everything is allowed.",
+     .initial = "[]",
+     .type = KEY_RULES,
+     .max = RULES_MAX,
+     .reloadable = true},
+    {.path = "access.rules[].app",
+     .help = "Application the rule is for, or a longer beginning of the stream's name: `live`, "
+             "`live/cam1`, `*`.",
+     .type = KEY_TEXT,
+     .form = &rule_app_form,
+     .reloadable = true,
+     FIELD(config_rule, app)},
+    {.path = "access.rules[].kind",
+     .help = "Whether it is for publishers, for players, or for both.",
+     .initial = "both",
+     .type = KEY_ENUM,
+     .names = access_kind_names,
+     .reloadable = true,
+     FIELD(config_rule, kind)},
+    {.path = "access.rules[].from",
+     .help = "Client addresses it is for; none: all.",
+     .initial = "[]",
+     .type = KEY_CIDRS,
+     .max = CONFIG_CIDRS_MAX,
+     .reloadable = true,
+     FIELD(config_rule, from)},
+    {.path = "access.rules[].action",
+     .help = "allow, deny, or allow with a valid token of the stream only.",
+     .type = KEY_ENUM,
+     .names = access_action_names,
+     .reloadable = true,
+     FIELD(config_rule, action)},
 
     {.path = "healthd.interval",
      .help = "Time between two rounds of checks of a node; 20 % is left to chance, so that nodes "
@@ -704,6 +774,11 @@ const char *key_below(const struct key_row *row, const char *prefix)
         return row->path;
     return strncmp(row->path, prefix, len) == 0 && row->path[len] == '.' ? row->path + len + 1
                                                                          : NULL;
+}
+
+bool key_is_map_list(const struct key_row *row)
+{
+    return row->type == KEY_NODES || row->type == KEY_LISTENS || row->type == KEY_RULES;
 }
 
 size_t key_component(const char *path)

@@ -21,10 +21,11 @@ enum key_type {
     KEY_BOOL,
     KEY_ENUM,    /* any enum counted from 0 */
     KEY_SET,     /* uint32_t; a list of names, a bit for each */
-    KEY_CIDRS,   /* struct config_listen's trust */
+    KEY_CIDRS,   /* struct config_cidrs; a list of ranges */
     KEY_APPS,    /* struct config_apps; a list of names */
     KEY_NODES,   /* a list of mappings, whose keys are the rows "nodes[].*" */
     KEY_LISTENS, /* the same for "router.listen[].*" */
+    KEY_RULES,   /* the same for "access.rules[].*" */
 };
 
 /* What a text may be. */
@@ -41,9 +42,9 @@ struct key_row {
     bool reloadable; /* taken by SIGHUP; else by a restart only */
     bool zero;       /* 0 is allowed too, below min */
     size_t offset,
-        size;          /* in struct config, config_node or config_listen; none for lists of maps */
-    uint64_t min, max; /* in the unit of the type; factors and percents in whole numbers */
-    const char *const *names;    /* KEY_ENUM, KEY_SET: by value, NULL at the end */
+        size; /* in struct config, or what an item of the list is held as; none for lists of maps */
+    uint64_t min, max;        /* in the unit of the type; factors and percents in whole numbers */
+    const char *const *names; /* KEY_ENUM, KEY_SET: by value, NULL at the end */
     const struct key_form *form; /* KEY_TEXT */
 };
 
@@ -60,6 +61,8 @@ extern const size_t key_row_count;
 const char *key_below(const struct key_row *row, const char *prefix);
 /* Length of the first component of a path. */
 size_t key_component(const char *path);
+/* Its value is a list of mappings. */
+bool key_is_map_list(const struct key_row *row);
 /* The row with exactly that path, or NULL. */
 const struct key_row *key_find(const char *path);
 

@@ -185,6 +185,11 @@ static void *make_list(struct config *c, const struct key_row *row, uint32_t cou
         c->node_count = c->nodes ? count : 0;
         return c->nodes;
     }
+    if (row->type == KEY_RULES) {
+        c->access.rules = calloc(count, sizeof *c->access.rules);
+        c->access.rule_count = c->access.rules ? count : 0;
+        return c->access.rules;
+    }
     c->router.listen = calloc(count, sizeof *c->router.listen);
     c->router.listen_count = c->router.listen ? count : 0;
     return c->router.listen;
@@ -245,7 +250,7 @@ static enum err load_entry(const struct loader *l, const struct scope *s,
                       before->key_mark.line);
     /* A dot in a key would look like a path of sections. */
     const struct key_row *row = strpbrk(n->key, ".[") ? NULL : key_find(path);
-    if (row && (row->type == KEY_NODES || row->type == KEY_LISTENS))
+    if (row && key_is_map_list(row))
         return load_list(l, row, n, shown);
     if (row && (row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_APPS))
         return load_values(l, row, n, shown, s->base);
@@ -313,7 +318,7 @@ static enum err check_listens(const struct loader *l)
                 "found %s, which router.listen[%u] has already; allowed: each address once",
                 r->listen[i].address, k);
         }
-        if (r->listen[i].proxy_protocol == LISTEN_PROXY_REQUIRED && r->listen[i].trust_count == 0) {
+        if (r->listen[i].proxy_protocol == LISTEN_PROXY_REQUIRED && r->listen[i].trust.count == 0) {
             const struct tree_node *trust = child(item, "trust", 5);
             snprintf(shown, sizeof shown, "router.listen[%u].trust", i);
             return refuse(
@@ -354,6 +359,21 @@ static enum err check_admin(const struct loader *l)
                   a->listen);
 }
 
+static enum err check_access(const struct loader *l)
+{
+    const struct config_access *a = &l->c->access;
+    const struct tree_node *list = given(l, "access.rules");
+    for (uint32_t i = 0; i < a->rule_count && a->keys[0] == '\0'; i++) {
+        if (a->rules[i].action != ACCESS_TOKEN)
+            continue;
+        char shown[SHOWN_MAX];
+        snprintf(shown, sizeof shown, "access.rules[%u].action", i);
+        return refuse(l, child(item_at(list, i), "action", 6)->mark, shown,
+                      "found token, allowed: allow or deny, or name a file of keys in access.keys");
+    }
+    return ERR_OK;
+}
+
 static enum err check_all(const struct loader *l)
 {
     const struct config *c = l->c;
@@ -372,6 +392,8 @@ static enum err check_all(const struct loader *l)
         e = check_pair(l, "failover.reach",
                        c->failover.reach_ms >= c->failover.stall_ms + REACH_MARGIN_MS,
                        "at least 1s more than", "failover.stall");
+    if (e == ERR_OK)
+        e = check_access(l);
     if (e == ERR_OK)
         e = check_admin(l);
     return e;

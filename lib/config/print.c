@@ -51,7 +51,7 @@ void config_print(const struct config *c, FILE *out)
             continue;
         if (begins_section(i) && indent > 0)
             fprintf(out, "%.*s:\n", (int)key_component(row->path), row->path);
-        if (row->type == KEY_NODES || row->type == KEY_LISTENS) {
+        if (key_is_map_list(row)) {
             print_list(out, indent, row, c);
             continue;
         }

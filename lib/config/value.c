@@ -45,6 +45,7 @@ static const struct unit *units_of(enum key_type type)
     case KEY_APPS:
     case KEY_NODES:
     case KEY_LISTENS:
+    case KEY_RULES:
         break;
     }
     return plain;
@@ -70,6 +71,11 @@ static enum err amount_parse(const struct unit *units, const char *text, uint64_
         return ERR_OK;
     }
     return ERR_INVALID;
+}
+
+enum err config_parse_duration(const char *text, uint64_t *ms)
+{
+    return amount_parse(durations, text, ms);
 }
 
 enum { AMOUNT_TEXT_MAX = 32 };
@@ -242,14 +248,14 @@ static enum err store_set_item(const struct key_row *row, void *base, const char
     return ERR_OK;
 }
 
-static enum err store_cidr(void *base, const char *text)
+static enum err store_cidr(const struct key_row *row, void *base, const char *text)
 {
-    struct config_listen *l = base;
-    if (l->trust_count == CONFIG_TRUST_MAX)
+    struct config_cidrs *c = field(row, base);
+    if (c->count == CONFIG_CIDRS_MAX)
         return ERR_LIMIT;
-    const enum err e = config_parse_cidr(text, &l->trust[l->trust_count]);
+    const enum err e = config_parse_cidr(text, &c->list[c->count]);
     if (e == ERR_OK)
-        l->trust_count++;
+        c->count++;
     return e;
 }
 
@@ -282,7 +288,7 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
     case KEY_SET:
         return store_set_item(row, base, text);
     case KEY_CIDRS:
-        return store_cidr(base, text);
+        return store_cidr(row, base, text);
     case KEY_APPS:
         return store_app(row, base, text);
     case KEY_WORKERS:
@@ -299,6 +305,7 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
         return e == ERR_OK ? store_number(row, base, v) : e;
     case KEY_NODES:
     case KEY_LISTENS:
+    case KEY_RULES:
         break;
     }
     return ERR_INVALID;
@@ -307,7 +314,7 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
 static bool is_list(const struct key_row *row)
 {
     return row->type == KEY_SET || row->type == KEY_CIDRS || row->type == KEY_APPS ||
-           row->type == KEY_NODES || row->type == KEY_LISTENS;
+           key_is_map_list(row);
 }
 
 void value_set_defaults(const char *prefix, void *base)
@@ -327,6 +334,9 @@ struct value_list value_list_of(const struct key_row *row, const struct config *
 {
     if (row->type == KEY_NODES)
         return (struct value_list){"nodes[]", c->nodes, c->node_count, sizeof *c->nodes};
+    if (row->type == KEY_RULES)
+        return (struct value_list){"access.rules[]", c->access.rules, c->access.rule_count,
+                                   sizeof *c->access.rules};
     assert(row->type == KEY_LISTENS);
     return (struct value_list){"router.listen[]", c->router.listen, c->router.listen_count,
                                sizeof *c->router.listen};
@@ -357,13 +367,13 @@ static void cidr_print(const struct config_cidr *c, char *buf)
     snprintf(buf, VALUE_TEXT_MAX, "\"%s/%d\"", host, v4 ? c->bits - 96 : c->bits);
 }
 
-static void cidrs_print(const struct config_listen *l, char *buf)
+static void cidrs_print(const struct config_cidrs *c, char *buf)
 {
     size_t n = 0;
     buf[n++] = '[';
-    for (uint32_t i = 0; i < l->trust_count; i++) {
+    for (uint32_t i = 0; i < c->count; i++) {
         char one[VALUE_TEXT_MAX];
-        cidr_print(&l->trust[i], one);
+        cidr_print(&c->list[i], one);
         n += (size_t)snprintf(buf + n, VALUE_TEXT_MAX - n, "%s%s", i > 0 ? ", " : "", one);
     }
     buf[n++] = ']';
@@ -422,7 +432,7 @@ void value_print(const struct key_row *row, const void *base, char *buf)
         set_print(row, load_number(row, base), buf);
         return;
     case KEY_CIDRS:
-        cidrs_print(base, buf);
+        cidrs_print(field_const(row, base), buf);
         return;
     case KEY_APPS:
         apps_print(field_const(row, base), buf);
@@ -441,6 +451,7 @@ void value_print(const struct key_row *row, const void *base, char *buf)
         return;
     case KEY_NODES:
     case KEY_LISTENS:
+    case KEY_RULES:
         return;
     }
 }
@@ -483,6 +494,7 @@ void value_allowed(const struct key_row *row, char *buf)
         return;
     case KEY_NODES:
     case KEY_LISTENS:
+    case KEY_RULES:
         snprintf(buf, VALUE_HINT_MAX, "a list of %s to %s maps", min, max);
         return;
     case KEY_WORKERS:
@@ -508,7 +520,7 @@ static void value_hint(const struct key_row *row, const char *text, char *buf)
         [KEY_SIZE] = "a size is in bytes or has a unit: 64KiB, 4MiB, 1GiB",
         [KEY_BANDWIDTH] = "a bandwidth needs a unit: 500kbit/s, 8Mbit/s, 1Gbit/s",
         [KEY_PERCENT] = "a percentage ends in %: 50%",
-        [KEY_LISTENS] = NULL,
+        [KEY_RULES] = NULL,
     };
     buf[0] = '\0';
     const size_t digits = number_parse(text, &v);

@@ -32,7 +32,7 @@ void value_quote(const char *text, char *buf);
 /* "found ..., allowed: ...", for what value_parse() said e to. buf: VALUE_REFUSAL_MAX. */
 void value_refusal(const struct key_row *row, const char *text, enum err e, char *buf);
 
-/* A list of maps (KEY_NODES, KEY_LISTENS) as it is held. */
+/* A list of maps (KEY_NODES, KEY_LISTENS, KEY_RULES) as it is held. */
 struct value_list {
     const char *prefix; /* of its items' rows */
     const void *items;

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/limits.h"
+#include "base/query.h"
 
 enum { COMMAND_ARGS = sizeof(((struct rtmp_command *)0)->arg) / sizeof(struct amf0_value) };
 
@@ -147,8 +148,17 @@ static void write_number_property(struct wr *w, const char *key, double value)
     amf0_write_number(w, value);
 }
 
+static void write_string_without(struct wr *w, struct view text, const char *const *without)
+{
+    uint8_t buf[AMF_STRING_MAX];
+    struct wr rest = wr_over(buf, sizeof buf);
+    query_write_without(&rest, text, without);
+    w->full = w->full || rest.full;
+    amf0_write_string_view(w, (struct view){.p = buf, .len = rest.len});
+}
+
 static void write_forwarded_object(struct wr *w, const struct amf0_value *object,
-                                   const char *tc_url_if_absent)
+                                   const char *tc_url_if_absent, const char *const *without)
 {
     struct amf0_walk walk = amf0_walk_begin(object);
     struct view key;
@@ -159,17 +169,24 @@ static void write_forwarded_object(struct wr *w, const struct amf0_value *object
         wr_bytes(w, key.p, key.len);
         if (v.type == AMF0_NUMBER && view_is(key, "objectEncoding"))
             amf0_write_number(w, 0); /* nodes that are asked for 3 answer in AMF3 */
+        else if (v.type == AMF0_STRING && without)
+            write_string_without(w, v.string, without);
         else
             wr_bytes(w, v.raw.p, v.raw.len);
     }
     struct view tc_url;
-    if (tc_url_if_absent && !amf0_get_string(object, "tcUrl", &tc_url))
-        write_string_property(w, "tcUrl", tc_url_if_absent);
+    if (tc_url_if_absent && !amf0_get_string(object, "tcUrl", &tc_url)) {
+        static const char *const nothing[] = {NULL};
+        amf0_write_key(w, "tcUrl");
+        tc_url =
+            (struct view){.p = (const uint8_t *)tc_url_if_absent, .len = strlen(tc_url_if_absent)};
+        write_string_without(w, tc_url, without ? without : nothing);
+    }
     amf0_write_object_end(w);
 }
 
 enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect, size_t len,
-                                    const char *tc_url_if_absent)
+                                    const char *tc_url_if_absent, const char *const *without)
 {
     struct rtmp_command c;
     if (rtmp_command_parse(client_connect, len, &c) != PARSE_OK || c.kind != RTMP_CMD_CONNECT)
@@ -178,11 +195,29 @@ enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect,
     amf0_write_number(w, 1);
     struct view rest = c.args;
     if (has_properties(&c.object)) {
-        write_forwarded_object(w, &c.object, tc_url_if_absent);
+        write_forwarded_object(w, &c.object, tc_url_if_absent, without);
         rest.p += c.object.raw.len;
         rest.len -= c.object.raw.len;
     }
     wr_bytes(w, rest.p, rest.len);
+    return w->full ? ERR_LIMIT : ERR_OK;
+}
+
+enum err rtmp_write_command_without(struct wr *w, const uint8_t *command, size_t len,
+                                    const char *const *without)
+{
+    struct rtmp_command c;
+    if (rtmp_command_parse(command, len, &c) != PARSE_OK)
+        return ERR_INVALID;
+    if (c.arg[0].type == AMF0_STRING) {
+        const struct view raw = c.arg[0].raw;
+        const uint8_t *behind = raw.p + raw.len;
+        wr_bytes(w, command, (size_t)(raw.p - command));
+        write_string_without(w, c.arg[0].string, without);
+        wr_bytes(w, behind, (size_t)(command + len - behind));
+    } else {
+        wr_bytes(w, command, len);
+    }
     return w->full ? ERR_LIMIT : ERR_OK;
 }
 

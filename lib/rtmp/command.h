@@ -59,9 +59,16 @@ void rtmp_connect_read(const struct rtmp_command *c, struct rtmp_connect *out);
 
 /* The connect command for a node, made from the client's: every argument and property as it was, in
  * its order, unknown ones included; transaction id 1, objectEncoding 0 where there is one, tcUrl
- * added where there is none (NULL: nothing). ERR_LIMIT: does not fit w. ERR_INVALID: no connect. */
+ * added where there is none (NULL: nothing). without: names of arguments that are left out of every
+ * URL and name in it, NULL at the end; or NULL. ERR_LIMIT: does not fit w. ERR_INVALID: no connect.
+ */
 MUST_CHECK enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect,
-                                               size_t len, const char *tc_url_if_absent);
+                                               size_t len, const char *tc_url_if_absent,
+                                               const char *const *without);
+/* A command whose first argument is a stream name (publish, play, FCUnpublish) without some of that
+ * one's arguments; any other as it is. Never longer. ERR_INVALID: no command. */
+MUST_CHECK enum err rtmp_write_command_without(struct wr *w, const uint8_t *command, size_t len,
+                                               const char *const *without);
 /* A connect of our own (probes, test clients). */
 void rtmp_write_connect(struct wr *w, double tr, const char *app, const char *tc_url,
                         const char *flash_ver);

@@ -21,13 +21,13 @@ static void check_forward(const uint8_t *data, size_t size)
     uint8_t *once = malloc(cap), *twice = malloc(cap);
     require(once && twice);
     struct wr w1 = wr_over(once, cap), w2 = wr_over(twice, cap);
-    require(rtmp_write_connect_forward(&w1, data, size, tc_url) == ERR_OK);
+    require(rtmp_write_connect_forward(&w1, data, size, tc_url, NULL) == ERR_OK);
 
     struct rtmp_command c;
     const enum parse_result result = rtmp_command_parse(once, w1.len, &c);
     if (result == PARSE_OK) {
         require(c.kind == RTMP_CMD_CONNECT && c.transaction_id == 1);
-        require(rtmp_write_connect_forward(&w2, once, w1.len, tc_url) == ERR_OK);
+        require(rtmp_write_connect_forward(&w2, once, w1.len, tc_url, NULL) == ERR_OK);
         require(w2.len == w1.len && memcmp(once, twice, w1.len) == 0);
     } else {
         require(size >=

@@ -360,6 +360,26 @@ static bool cluster_line(struct stage *t, const struct words *w)
 
 /* ---- settings ---- */
 
+static bool access_setting(struct stage *t, const struct words *w)
+{
+    static const char *const actions[] = {
+        [ACCESS_ALLOW] = "allow", [ACCESS_TOKEN] = "token", [ACCESS_DENY] = "deny"};
+    struct signing_keys *keys = &t->env.access.keys;
+    if (is(w, 1, "rule") && w->count == 4 && t->access.rule_count < STAGE_RULES_MAX) {
+        struct config_rule *rule = &t->rules[t->access.rule_count++];
+        snprintf(rule->app, sizeof rule->app, "%.*s", APP_MAX - 1, w->word[2]);
+        for (int i = ACCESS_ALLOW; i <= ACCESS_DENY; i++)
+            if (is(w, 3, actions[i]))
+                rule->action = (enum access_action)i;
+    } else if (is(w, 1, "signing_key") && w->count == 3 && keys->count < SIGNING_KEYS_MAX) {
+        char *text = keys->list[keys->count++].text;
+        snprintf(text, SIGNING_KEY_BYTES_MAX + 1, "%.*s", SIGNING_KEY_BYTES_MAX, w->word[2]);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static bool setting(struct stage *t, const struct words *w)
 {
     const uint32_t v = number(w, 2);
@@ -378,7 +398,7 @@ static bool setting(struct stage *t, const struct words *w)
     else if (is(w, 1, "memory"))
         t->blocks.max_bytes = v;
     else
-        return false;
+        return access_setting(t, w);
     return true;
 }
 

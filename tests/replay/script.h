@@ -23,6 +23,8 @@
  *   publisher live | gone        answers "publisher?"
  *   move CAUSE [NODE]            a planned move
  *   nothing
+ *   set rule APP ACTION          one more of access.rules
+ *   set signing_key KEY          one more of access.keys
  *   set KEY VALUE                before anything else: retries, buffer, max_moves, vhost, cut,
  * memory */
 #ifndef WEIR_TESTS_SCRIPT_H

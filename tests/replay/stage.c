@@ -77,6 +77,7 @@ void stage_init(struct stage *t)
                                            .give_up_ms = 30000,
                                            .moves_per_second = 64};
     t->relay = (struct config_relay){.buffer_bytes = 64 * 1024, .stall_timeout_ms = 10000};
+    t->access.rules = t->rules;
     const struct rtmp_chunk_limits limits = {.message_bytes = STAGE_MESSAGE_MAX,
                                              .unfinished_bytes = 2 * STAGE_MESSAGE_MAX,
                                              .chunk_streams = 64};
@@ -90,7 +91,10 @@ void stage_init(struct stage *t)
                                                       .chunk_streams = 64},
                                   .client_limits = limits,
                                   .node_limits = limits,
-                                  .unrouted_bytes = UNROUTED_BYTES};
+                                  .unrouted_bytes = UNROUTED_BYTES,
+                                  .access = {.config = &t->access},
+                                  .admission = &t->admission};
+    admission_init(&t->admission);
     peer_open(t, &t->client);
 }
 
@@ -108,6 +112,7 @@ void stage_deinit(struct stage *t)
     for (int i = 0; i < SESSION_LINKS; i++)
         if (t->nodes[i].generation > 0)
             peer_close(&t->nodes[i]);
+    admission_deinit(&t->admission);
     require(t->pool.live == 0 && t->peer_pool.live == 0);
     rtmp_pool_deinit(&t->pool);
     rtmp_pool_deinit(&t->peer_pool);

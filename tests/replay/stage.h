@@ -8,7 +8,7 @@
 #include "base/wr.h"
 #include "router/session.h"
 
-enum { STAGE_TRACE_MAX = 64 * 1024, STAGE_MESSAGE_MAX = 1024 * 1024 };
+enum { STAGE_TRACE_MAX = 64 * 1024, STAGE_MESSAGE_MAX = 1024 * 1024, STAGE_RULES_MAX = 4 };
 
 struct stage_peer { /* the far end of one connection */
     struct rtmp_chunk_reader in;
@@ -24,6 +24,9 @@ struct stage {
     struct config_router router; /* to be changed before stage_open() */
     struct config_relay relay;
     struct config_failover failover; /* max_moves 0 unless set: streams are not moved */
+    struct config_rule rules[STAGE_RULES_MAX];
+    struct config_access access; /* no rules unless set; Unix time is the session's clock */
+    struct admission admission;
     struct session_env env;
     struct rtmp_chunk_limits peer_limits;
     struct session s;

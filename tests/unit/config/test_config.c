@@ -128,6 +128,12 @@ static const char full[] =
     "  dial_timeout: 1m\n"
     "  shutdown_grace: 2h\n"
     "limits: {message: 65536, unfinished: 64KiB, memory: 0, chunk: 128, connections: 0}\n"
+    "access:\n"
+    "  keys: /etc/weir/stream-keys\n"
+    "  rules:\n"
+    "    - {app: live, kind: publish, from: [10.0.0.0/8, '2001:db8::/32'], action: allow}\n"
+    "    - {app: live/*, kind: play, action: token}\n"
+    "    - {app: '*', action: deny}\n"
     "healthd: {interval: 500ms, fall: 1, checks: [loop, tcp, tcp], app: a/b, stuck_after: 0}\n"
     "admin: {listen: '[::]:8443', tokens: /etc/weir/tokens, max_request: 1KiB}\n"
     "log: {level: debug, format: json, stream_names: true}\n";
@@ -156,14 +162,25 @@ static void test_values(void **state)
     assert_true(c->placement.vhost);
     assert_int_equal(c->router.workers, 3);
     assert_int_equal(c->router.listen_count, 2);
-    assert_int_equal(c->router.listen[0].trust_count, 0);
+    assert_int_equal(c->router.listen[0].trust.count, 0);
     assert_int_equal(c->router.listen[1].proxy_protocol, LISTEN_PROXY_REQUIRED);
-    assert_int_equal(c->router.listen[1].trust_count, 3);
-    assert_int_equal(c->router.listen[1].trust[0].bits, 104);
+    assert_int_equal(c->router.listen[1].trust.count, 3);
+    assert_int_equal(c->router.listen[1].trust.list[0].bits, 104);
     assert_int_equal(c->router.dial_timeout_ms, 60000);
     assert_int_equal(c->router.shutdown_grace_ms, 7200000);
     assert_int_equal(c->limits.memory_bytes, 0);
     assert_int_equal(c->limits.chunk_bytes, 128);
+    assert_string_equal(c->access.keys, "/etc/weir/stream-keys");
+    assert_int_equal(c->access.rule_count, 3);
+    assert_string_equal(c->access.rules[0].app, "live");
+    assert_int_equal(c->access.rules[0].kind, ACCESS_PUBLISH);
+    assert_int_equal(c->access.rules[0].from.count, 2);
+    assert_int_equal(c->access.rules[0].action, ACCESS_ALLOW);
+    assert_int_equal(c->access.rules[1].kind, ACCESS_PLAY);
+    assert_int_equal(c->access.rules[1].action, ACCESS_TOKEN);
+    assert_int_equal(c->access.rules[2].kind, ACCESS_BOTH);
+    assert_int_equal(c->access.rules[2].from.count, 0);
+    assert_int_equal(c->access.rules[2].action, ACCESS_DENY);
     assert_int_equal(c->healthd.interval_ms, 500);
     assert_int_equal(c->healthd.fall, 1);
     assert_int_equal(c->healthd.checks, 1u << CHECK_LOOP | 1u << CHECK_TCP);
@@ -368,6 +385,21 @@ static void test_refused_shapes(void **state)
          "f:1:19: router.listen[0].trust: found nothing; with proxy_protocol: required", ""},
         {"router: {listen: [{address: 'a:1', proxy_protocol: required, trust: []}]}",
          "f:1:69: router.listen[0].trust: found nothing; with proxy_protocol: required", ""},
+        {"access: {rules: [{app: live}]}",
+         "f:1:18: access.rules[0]: action is missing: one of allow, token, deny", ""},
+        {"access: {rules: [{action: deny}]}", "f:1:18: access.rules[0]: app is missing", ""},
+        {"access: {rules: [{app: live/, action: deny}]}",
+         "f:1:24: access.rules[0].app: found live/, allowed: an application's name", ""},
+        {"access: {rules: [{app: a//b, action: deny}]}",
+         "f:1:24: access.rules[0].app: found a//b, allowed: an application's name", ""},
+        {"access: {rules: [{app: live, action: deny, from: [10.0.0.0/33]}]}",
+         "f:1:51: access.rules[0].from: found 10.0.0.0/33, allowed: a list", ""},
+        {"access: {rules: [{app: a, action: deny},\n {app: live, kind: play, action: token}]}",
+         "f:2:34: access.rules[1].action: found token, allowed: allow or deny, or name a file of "
+         "keys in access.keys",
+         ""},
+        {"access: {keys: stream-keys}",
+         "f:1:16: access.keys: found stream-keys, allowed: an absolute path, or empty", ""},
         {"limits: {message: 8MiB, unfinished: 4MiB}",
          "f:1:37: limits.unfinished: found 4MiB, allowed: at least "
          "limits.message, which is 8MiB",
@@ -393,12 +425,26 @@ static void test_refused_shapes(void **state)
     check_refusals(cases, sizeof cases / sizeof cases[0]);
 }
 
+static void test_duration(void **state)
+{
+    (void)state;
+    uint64_t ms = 7;
+    assert_int_equal(config_parse_duration("90s", &ms), ERR_OK);
+    assert_int_equal(ms, 90000);
+    assert_int_equal(config_parse_duration("24h", &ms), ERR_OK);
+    assert_int_equal(ms, 86400000);
+    assert_int_equal(config_parse_duration("24", &ms), ERR_INVALID);
+    assert_int_equal(config_parse_duration("", &ms), ERR_INVALID);
+    assert_int_equal(config_parse_duration("99999999999999999999h", &ms), ERR_INVALID);
+    assert_int_equal(config_parse_duration("9999999999999999999h", &ms), ERR_LIMIT);
+}
+
 static void test_long_lists(void **state)
 {
     (void)state;
     char text[64 * 1024] = "router: {listen: [{address: 'a:1', trust: [";
     size_t n = strlen(text);
-    for (int i = 0; i <= CONFIG_TRUST_MAX; i++)
+    for (int i = 0; i <= CONFIG_CIDRS_MAX; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, "10.0.0.%d,", i);
     snprintf(text + n, sizeof text - n, "]}]}");
     const struct refusal trust = {
@@ -427,6 +473,7 @@ static void test_needs_restart(void **state)
          NULL},
         {"healthd: {interval: 2s, checks: [loop]}\nadmin: {tokens: /x, max_request: 1MiB}", NULL},
         {"healthd: {checks: [stat, rtmp, tcp]}", NULL},
+        {"access: {keys: /x, rules: [{app: live, action: token}]}", NULL},
         {"admin: {listen: '127.0.0.1:8091'}", "admin.listen"},
         {"admin: {max_connections: 5}", "admin.max_connections"},
         {"admin: {request_timeout: 5s}", "admin.request_timeout"},
@@ -559,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_print_loads_again),
         cmocka_unit_test(test_refused_values),
         cmocka_unit_test(test_refused_shapes),
+        cmocka_unit_test(test_duration),
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_needs_restart),
         cmocka_unit_test(test_needs_restart_of_one),

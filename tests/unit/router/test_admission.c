@@ -22,7 +22,8 @@ static void address_v4(uint8_t out[16], uint32_t n)
 static void set(struct admission *a, uint32_t connections, uint32_t per_address, uint32_t rate,
                 uint32_t workers)
 {
-    const struct admission_limits l = {connections, per_address, rate};
+    const struct admission_limits l = {
+        .connections = connections, .per_address = per_address, .rate_per_address = rate};
     admission_set_limits(a, &l, workers);
 }
 
@@ -50,7 +51,7 @@ static void no_limits_means_no_limits(void **state)
         assert_int_equal(identify_v4(&a, 1, 5), WHY_NONE);
     }
     assert_int_equal(a.connections, 1000);
-    assert_null(a.entries);
+    assert_null(a.addresses.entries);
     for (uint32_t i = 0; i < 1000; i++)
         leave_v4(&a, 1);
     assert_int_equal(a.connections, 0);
@@ -145,7 +146,7 @@ static void the_table_forgets_and_grows(void **state)
         assert_int_equal(identify_v4(&a, i, 5), WHY_NONE);
         leave_v4(&a, i);
     }
-    assert_true(a.entry_cap <= 1024);
+    assert_true(a.addresses.cap <= 1024);
     for (uint32_t i = 0; i < 20000; i++) {
         assert_int_equal(admission_connect(&a), WHY_NONE);
         assert_int_equal(identify_v4(&a, i, 5), WHY_NONE);
@@ -174,6 +175,55 @@ static void a_full_table_refuses_newcomers(void **state)
     admission_deinit(&a);
 }
 
+static enum close_why enter(struct admission *a, const char *name, uint64_t now_ms,
+                            struct admission_app *app)
+{
+    struct stream_key key;
+    assert_int_equal(stream_key_parse(name, &key), ERR_OK);
+    return admission_enter_app(a, &key, now_ms, app);
+}
+
+static void sessions_of_an_app_are_bounded(void **state)
+{
+    (void)state;
+    struct admission a;
+    struct admission_app one, two, three, other, uncounted;
+    admission_init(&a);
+    assert_int_equal(enter(&a, "live/a", 0, &uncounted), WHY_NONE);
+    assert_null(a.apps.entries);
+    const struct admission_limits l = {.sessions_per_app = 4};
+    admission_set_limits(&a, &l, 2);
+    assert_int_equal(enter(&a, "live/a", 0, &one), WHY_NONE);
+    admission_leave_app(&a, &uncounted); /* came before there was a limit */
+    assert_int_equal(enter(&a, "live/x/y", 0, &two), WHY_NONE);
+    assert_int_equal(enter(&a, "live/b", 0, &three), WHY_LIMIT_APP);
+    admission_leave_app(&a, &three);
+    assert_int_equal(enter(&a, "live/b", 0, &three), WHY_LIMIT_APP);
+    assert_int_equal(enter(&a, "liv/b", 0, &other), WHY_NONE);
+    admission_leave_app(&a, &one);
+    admission_leave_app(&a, &one);
+    assert_int_equal(enter(&a, "live/b", 0, &three), WHY_NONE);
+    assert_int_equal(enter(&a, "live/a", 0, &one), WHY_LIMIT_APP);
+    admission_deinit(&a);
+}
+
+static void sessions_of_an_app_come_slowly(void **state)
+{
+    (void)state;
+    struct admission a;
+    struct admission_app app;
+    const struct admission_limits l = {.session_rate_per_app = 2};
+    admission_init(&a);
+    admission_set_limits(&a, &l, 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(enter(&a, "live/a", 1000, &app), WHY_NONE);
+    assert_int_equal(enter(&a, "live/a", 1000, &app), WHY_LIMIT_APP_RATE);
+    assert_int_equal(enter(&a, "vod/a", 1000, &app), WHY_NONE);
+    assert_int_equal(enter(&a, "live/a", 1500, &app), WHY_NONE);
+    assert_int_equal(enter(&a, "live/a", 1500, &app), WHY_LIMIT_APP_RATE);
+    admission_deinit(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +234,8 @@ int main(void)
         cmocka_unit_test(rate_is_bounded),
         cmocka_unit_test(the_table_forgets_and_grows),
         cmocka_unit_test(a_full_table_refuses_newcomers),
+        cmocka_unit_test(sessions_of_an_app_are_bounded),
+        cmocka_unit_test(sessions_of_an_app_come_slowly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

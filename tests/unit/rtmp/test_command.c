@@ -197,7 +197,8 @@ static void test_captured_connects(void **state)
         }
         uint8_t *whole = exact_copy(bytes, len);
         struct wr w = wr_over(out, sizeof out);
-        assert_int_equal(rtmp_write_connect_forward(&w, whole, len, "rtmp://other/x"), ERR_OK);
+        assert_int_equal(rtmp_write_connect_forward(&w, whole, len, "rtmp://other/x", NULL),
+                         ERR_OK);
         assert_int_equal(w.len, len);
         assert_memory_equal(out, bytes, len);
         free(whole);
@@ -271,7 +272,8 @@ static void test_forward(void **state)
         assert_false(win.full || wwant.full);
 
         struct wr w = wr_over(out, sizeof out);
-        assert_int_equal(rtmp_write_connect_forward(&w, in, win.len, "rtmp://added/live"), ERR_OK);
+        assert_int_equal(rtmp_write_connect_forward(&w, in, win.len, "rtmp://added/live", NULL),
+                         ERR_OK);
         assert_int_equal(w.len, wwant.len);
         assert_memory_equal(out, want, w.len);
 
@@ -286,8 +288,9 @@ static void test_forward(void **state)
         for (size_t cap = 0; cap < wwant.len; cap++) {
             uint8_t *small = malloc(cap ? cap : 1);
             struct wr tight = wr_over(small, cap);
-            assert_int_equal(rtmp_write_connect_forward(&tight, in, win.len, "rtmp://added/live"),
-                             ERR_LIMIT);
+            assert_int_equal(
+                rtmp_write_connect_forward(&tight, in, win.len, "rtmp://added/live", NULL),
+                ERR_LIMIT);
             free(small);
         }
     }
@@ -299,7 +302,7 @@ static void test_forward_edges(void **state)
     uint8_t in[256], out[256];
     struct wr w = wr_over(in, sizeof in), o = wr_over(out, sizeof out);
     amf0_write_string(&w, "connect"); /* no transaction id, no object */
-    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, "rtmp://h/a"), ERR_OK);
+    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, "rtmp://h/a", NULL), ERR_OK);
     assert_int_equal(o.len, w.len + 9);
     assert_true(parse_ok(out, o.len).transaction_id == 1);
 
@@ -309,14 +312,14 @@ static void test_forward_edges(void **state)
     amf0_write_string(&w, "3");
     amf0_write_object_end(&w);
     o = wr_over(out, sizeof out);
-    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, NULL), ERR_OK);
+    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, NULL, NULL), ERR_OK);
     assert_int_equal(o.len, w.len);
     assert_memory_equal(out, in, w.len);
-    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len - 1, NULL), ERR_INVALID);
+    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len - 1, NULL, NULL), ERR_INVALID);
 
     w = wr_over(in, sizeof in);
     rtmp_write_publish(&w, 5, "name", "live");
-    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, NULL), ERR_INVALID);
+    assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, NULL, NULL), ERR_INVALID);
 }
 
 static void test_connect_read_types(void **state)
