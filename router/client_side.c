@@ -5,6 +5,8 @@
 
 #include "rtmp/handshake.h"
 
+enum { COMMAND_NAME_MAX = 32 /* longer than any that nodes know */ };
+
 void client_side_init(struct client_side *c, struct rtmp_pool *pool,
                       const struct rtmp_chunk_limits *limits)
 {
@@ -162,7 +164,6 @@ static enum parse_result on_command(struct client_side *c, struct rtmp_msg *m,
     case RTMP_CMD_CLOSE_STREAM:
         *out = (struct client_event){.kind = CLIENT_END, .msg = m};
         return PARSE_OK;
-    case RTMP_CMD_PLAY2:
     case RTMP_CMD_PAUSE:
     case RTMP_CMD_SEEK:
     case RTMP_CMD_RECEIVE_AUDIO:
@@ -171,6 +172,9 @@ static enum parse_result on_command(struct client_side *c, struct rtmp_msg *m,
     case RTMP_CMD_OTHER:
         *out = (struct client_event){.kind = CLIENT_PASS, .msg = m};
         return PARSE_OK;
+    case RTMP_CMD_PLAY2: /* a node would play a stream that nobody was asked for, and that may live
+                            on another node; no player sends it */
+        return PARSE_NEED_MORE;
     case RTMP_CMD_RELEASE_STREAM: /* no client waits for an answer to these; nginx-rtmp gives none
                                      either */
     case RTMP_CMD_FCPUBLISH:
@@ -188,6 +192,17 @@ static enum parse_result on_command(struct client_side *c, struct rtmp_msg *m,
     return PARSE_NEED_MORE;
 }
 
+/* nginx-rtmp does what a data message says if its name is that of a command: publish, say. */
+static bool is_command_in_data(const struct rtmp_msg *m)
+{
+    uint8_t buf[3 + COMMAND_NAME_MAX];
+    struct rd r = rd_over(buf, rtmp_msg_peek(m, buf, sizeof buf));
+    const bool is_string = rd_u8(&r) == AMF0_STRING;
+    const size_t len = rd_u16be(&r);
+    const struct view name = {.p = r.p, .len = len < r.left ? len : r.left};
+    return is_string && rtmp_command_kind(name) != RTMP_CMD_OTHER;
+}
+
 static enum parse_result on_message(struct client_side *c, struct rtmp_msg *m,
                                     struct client_event *out)
 {
@@ -195,9 +210,12 @@ static enum parse_result on_message(struct client_side *c, struct rtmp_msg *m,
     switch (m->type) {
     case RTMP_COMMAND_AMF0:
         return on_command(c, m, out);
+    case RTMP_DATA_AMF0:
+        if (is_command_in_data(m))
+            return PARSE_NEED_MORE;
+        /* fall through */
     case RTMP_AUDIO:
     case RTMP_VIDEO:
-    case RTMP_DATA_AMF0:
         *out = (struct client_event){.kind = CLIENT_MEDIA, .msg = m};
         return PARSE_OK;
     case RTMP_USER_CONTROL:

@@ -39,10 +39,26 @@ static const struct {
     {"close", RTMP_CMD_CLOSE},
 };
 
-static enum rtmp_command_kind kind_of(struct view name)
+static char lower(char c)
 {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool same_letters(struct view v, const char *s)
+{
+    size_t i = 0;
+    while (i < v.len && s[i] && lower((char)v.p[i]) == lower(s[i]))
+        i++;
+    return i == v.len && s[i] == '\0';
+}
+
+enum rtmp_command_kind rtmp_command_kind(struct view name)
+{
+    const uint8_t *nul = name.len ? memchr(name.p, '\0', name.len) : NULL;
+    if (nul)
+        name.len = (size_t)(nul - name.p);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (view_is(name, kinds[i].name))
+        if (same_letters(name, kinds[i].name))
             return kinds[i].kind;
     }
     return RTMP_CMD_OTHER;
@@ -89,7 +105,7 @@ enum parse_result rtmp_command_parse(const uint8_t *buf, size_t len, struct rtmp
     if (amf0_read(&r, &name) != PARSE_OK || name.type != AMF0_STRING)
         return PARSE_BAD;
 
-    struct rtmp_command c = {.kind = kind_of(name.string), .name = name.string};
+    struct rtmp_command c = {.kind = rtmp_command_kind(name.string), .name = name.string};
     c.object.type = AMF0_UNDEFINED;
     for (size_t i = 0; i < COMMAND_ARGS; i++)
         c.arg[i].type = AMF0_UNDEFINED;
@@ -157,25 +173,36 @@ static void write_string_without(struct wr *w, struct view text, const char *con
     amf0_write_string_view(w, (struct view){.p = buf, .len = rest.len});
 }
 
+/* Nodes differ in which of two they take, so they get the one that we have taken. */
+static bool is_overruled(const struct amf0_value *object, struct view key,
+                         const struct amf0_value *v)
+{
+    struct amf0_value last;
+    const char *name = view_is(key, "app") ? "app" : view_is(key, "tcUrl") ? "tcUrl" : NULL;
+    return name && amf0_get(object, name, &last) && last.raw.p != v->raw.p;
+}
+
 static void write_forwarded_object(struct wr *w, const struct amf0_value *object,
                                    const char *tc_url_if_absent, const char *const *without)
 {
     struct amf0_walk walk = amf0_walk_begin(object);
-    struct view key;
+    struct view key, tc_url;
+    const bool adds_tc_url = tc_url_if_absent && !amf0_get_string(object, "tcUrl", &tc_url);
     struct amf0_value v;
     wr_bytes(w, object->raw.p, object->raw.len - walk.r.left); /* marker, array count, class name */
     while (amf0_walk_next(&walk, &key, &v)) {
+        if (is_overruled(object, key, &v) || (adds_tc_url && view_is(key, "tcUrl")))
+            continue;
         wr_u16be(w, (uint32_t)key.len);
         wr_bytes(w, key.p, key.len);
         if (v.type == AMF0_NUMBER && view_is(key, "objectEncoding"))
             amf0_write_number(w, 0); /* nodes that are asked for 3 answer in AMF3 */
-        else if (v.type == AMF0_STRING && without)
+        else if ((v.type == AMF0_STRING || v.type == AMF0_LONG_STRING) && without)
             write_string_without(w, v.string, without);
         else
             wr_bytes(w, v.raw.p, v.raw.len);
     }
-    struct view tc_url;
-    if (tc_url_if_absent && !amf0_get_string(object, "tcUrl", &tc_url)) {
+    if (adds_tc_url) {
         static const char *const nothing[] = {NULL};
         amf0_write_key(w, "tcUrl");
         tc_url =

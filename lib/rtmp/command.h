@@ -35,6 +35,10 @@ enum rtmp_command_kind {
 };
 enum { RTMP_CMD_COUNT = RTMP_CMD_OTHER + 1 };
 
+/* Read as the most generous node reads it: nginx-rtmp ends a name at a NUL and takes "PLAY" for
+ * play. */
+enum rtmp_command_kind rtmp_command_kind(struct view name);
+
 struct rtmp_command {
     enum rtmp_command_kind kind;
     struct view name;         /* as sent */
@@ -60,7 +64,8 @@ void rtmp_connect_read(const struct rtmp_command *c, struct rtmp_connect *out);
 /* The connect command for a node, made from the client's: every argument and property as it was, in
  * its order, unknown ones included; transaction id 1, objectEncoding 0 where there is one, tcUrl
  * added where there is none (NULL: nothing). without: names of arguments that are left out of every
- * URL and name in it, NULL at the end; or NULL. ERR_LIMIT: does not fit w. ERR_INVALID: no connect.
+ * URL and name in it, NULL at the end; or NULL. Of several apps or tcUrls the last one goes on.
+ * ERR_LIMIT: does not fit w. ERR_INVALID: no connect.
  */
 MUST_CHECK enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect,
                                                size_t len, const char *tc_url_if_absent,

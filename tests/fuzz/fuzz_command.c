@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
+#include "base/query.h"
 #include "rtmp/command.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -37,6 +38,20 @@ static void check_forward(const uint8_t *data, size_t size)
     free(once);
 }
 
+/* What is left out is not there, and the rest is a command as before. */
+static void check_without(const uint8_t *data, size_t size, enum rtmp_command_kind kind)
+{
+    static const char *const names[] = {"token", "expires", NULL};
+    uint8_t *out = malloc(size);
+    require(out);
+    struct wr w = wr_over(out, size);
+    require(rtmp_write_command_without(&w, data, size, names) == ERR_OK);
+    struct rtmp_command c;
+    require(rtmp_command_parse(out, w.len, &c) == PARSE_OK && c.kind == kind);
+    require(c.arg[0].type != AMF0_STRING || query_get(c.arg[0].string, "token").len == 0);
+    free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rtmp_command c;
@@ -50,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rtmp_connect_read(&c, &connect);
     rtmp_status_read(&c, &status);
     require(connect.app.len <= AMF_STRING_MAX && status.code.len <= AMF_STRING_MAX);
+    check_without(data, size, c.kind);
     if (c.kind == RTMP_CMD_CONNECT)
         check_forward(data, size);
     return 0;

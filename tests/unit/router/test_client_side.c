@@ -299,8 +299,9 @@ static void what_is_for_the_node_comes_out(void **state)
     (void)state;
     static const uint8_t buffer[10] = {0, RTMP_SET_BUFFER_LENGTH, 0, 0, 0, 1, 0, 0, 11, 184};
     static const uint8_t begin[6] = {0, RTMP_STREAM_BEGIN};
-    static const char *const answered[] = {"releaseStream", "FCPublish", "FCSubscribe",
-                                           "getStreamLength", "_checkbw"};
+    static const char *const answered[] = {
+        "releaseStream", "FCPublish", "FCSubscribe", "getStreamLength",
+        "_checkbw",      "play2",     "PLAY2"};
     struct bench b;
     static struct wire w;
     bench_init(&b);
@@ -325,6 +326,52 @@ static void what_is_for_the_node_comes_out(void **state)
     wire_call(&w, 1, "closeStream", 0);
     feed_wire(&b, &w);
     assert_int_equal(b.counts[CLIENT_END], 2);
+    wire_deinit(&w);
+    bench_deinit(&b);
+}
+
+/* Nodes must not be told in other words what they are not told in the usual ones. */
+static void commands_have_no_disguise(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t len;
+        bool passes;
+    } names[] = {
+        {"publish", 7, false},
+        {"PLAY", 4, false},
+        {"deleteStream", 12, false},
+        {"play\0", 5, false},
+        {"Publish\0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 40, false},
+        {"@setDataFrame", 13, true},
+        {"onMetaData", 10, true},
+        {"publishing", 10, true},
+        {"", 0, true},
+    };
+    struct bench b;
+    static struct wire w;
+    bench_init(&b);
+    wire_init(&w);
+    wire_hello(&w);
+    wire_connect(&w, "live");
+    wire_call(&w, 0, "createStream", 2);
+    feed_wire(&b, &w);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        uint8_t data[64];
+        struct wr out = wr_over(data, sizeof data);
+        const unsigned before = b.counts[CLIENT_MEDIA];
+        amf0_write_string_view(
+            &out, (struct view){.p = (const uint8_t *)names[i].name, .len = names[i].len});
+        wire_message(&w, RTMP_DATA_AMF0, 1, 0, data, out.len);
+        feed_wire(&b, &w);
+        assert_int_equal(b.counts[CLIENT_MEDIA] - before, names[i].passes);
+    }
+    wire_message(&w, RTMP_DATA_AMF0, 1, 0, "\2", 1);
+    wire_call(&w, 1, "CloseStream", 0);
+    feed_wire(&b, &w);
+    assert_int_equal(b.counts[CLIENT_END], 1);
+    assert_int_equal(b.counts[CLIENT_PASS], 0);
     wire_deinit(&w);
     bench_deinit(&b);
 }
@@ -410,6 +457,7 @@ int main(void)
         cmocka_unit_test(bad_messages_have_their_own_reason),
         cmocka_unit_test(a_long_app_is_refused),
         cmocka_unit_test(what_is_for_the_node_comes_out),
+        cmocka_unit_test(commands_have_no_disguise),
         cmocka_unit_test(amf3_commands_are_commands),
         cmocka_unit_test(a_status_has_its_bounds),
         cmocka_unit_test(short_memory_is_named),

@@ -50,7 +50,9 @@ static void test_kinds(void **state)
         {"onFCUnpublish", RTMP_CMD_ON_FCPUBLISH},
         {"onFCSubscribe", RTMP_CMD_ON_FCPUBLISH},
         {"close", RTMP_CMD_CLOSE},
-        {"Connect", RTMP_CMD_OTHER}, /* exact names only */
+        {"Connect", RTMP_CMD_CONNECT}, /* as nginx-rtmp has it */
+        {"PLAY", RTMP_CMD_PLAY},
+        {"pauseraw", RTMP_CMD_PAUSE},
         {"connec", RTMP_CMD_OTHER},
         {"connects", RTMP_CMD_OTHER},
         {"", RTMP_CMD_OTHER},
@@ -322,6 +324,82 @@ static void test_forward_edges(void **state)
     assert_int_equal(rtmp_write_connect_forward(&o, in, w.len, NULL, NULL), ERR_INVALID);
 }
 
+static const char *const secrets[] = {"token", "expires", NULL};
+
+static void check_without(const char *tc_url, const char *given_url, const char *want_url)
+{
+    uint8_t in[256], want[256], out[256];
+    struct wr win = wr_over(in, sizeof in), wwant = wr_over(want, sizeof want);
+    for (int i = 0; i < 2; i++) {
+        struct wr *w = i ? &wwant : &win;
+        amf0_write_string(w, "connect");
+        amf0_write_number(w, 1);
+        amf0_write_object_begin(w);
+        if (i == 0) {
+            amf0_write_key(w, "app");
+            amf0_write_string(w, "overruled");
+        }
+        amf0_write_key(w, "app");
+        amf0_write_string(w, i ? "live?a=1" : "live?token=x&a=1&expires=2");
+        amf0_write_key(w, "other");
+        amf0_write_string(w, "?");
+        amf0_write_key(w, "pageUrl");
+        if (i)
+            amf0_write_string(w, "http://h/");
+        else
+            wr_bytes(w, "\x0c\0\0\0\x11http://h/?token=x", 22);
+        if (i ? want_url : given_url) {
+            amf0_write_key(w, "tcUrl");
+            amf0_write_string(w, i ? want_url : given_url);
+        }
+        amf0_write_object_end(w);
+    }
+    struct wr w = wr_over(out, sizeof out);
+    assert_int_equal(rtmp_write_connect_forward(&w, in, win.len, tc_url, secrets), ERR_OK);
+    assert_int_equal(w.len, wwant.len);
+    assert_memory_equal(out, want, w.len);
+}
+
+static void test_forward_without(void **state)
+{
+    (void)state;
+    check_without(NULL, "rtmp://h/live?token=y", "rtmp://h/live");
+    check_without(NULL, NULL, NULL);
+    check_without("rtmp://h/live?token=x&a=1&expires=2", NULL, "rtmp://h/live?a=1");
+}
+
+static void test_command_without(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *rest;
+    } cases[] = {
+        {"cam1?token=x&b=2&expires=3", "cam1?b=2"},
+        {"cam1?token=x", "cam1"},
+        {"cam1", "cam1"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t in[128], want[128], out[128];
+        struct wr win = wr_over(in, sizeof in), wwant = wr_over(want, sizeof want);
+        rtmp_write_publish(&win, 5, cases[i].name, "live?token=z");
+        rtmp_write_publish(&wwant, 5, cases[i].rest, "live?token=z");
+        struct wr w = wr_over(out, win.len);
+        assert_int_equal(rtmp_write_command_without(&w, in, win.len, secrets), ERR_OK);
+        assert_int_equal(w.len, wwant.len);
+        assert_memory_equal(out, want, w.len);
+        struct wr tight = wr_over(out, wwant.len - 1);
+        assert_int_equal(rtmp_write_command_without(&tight, in, win.len, secrets), ERR_LIMIT);
+        assert_int_equal(rtmp_write_command_without(&w, in, win.len - 1, secrets), ERR_INVALID);
+    }
+    uint8_t in[64], out[64];
+    struct wr win = wr_over(in, sizeof in), w = wr_over(out, sizeof out);
+    rtmp_write_call_number(&win, "deleteStream", 0, 1);
+    assert_int_equal(rtmp_write_command_without(&w, in, win.len, secrets), ERR_OK);
+    assert_int_equal(w.len, win.len);
+    assert_memory_equal(out, in, w.len);
+}
+
 static void test_connect_read_types(void **state)
 {
     (void)state;
@@ -473,6 +551,8 @@ int main(void)
         cmocka_unit_test(test_captured_results),
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_forward_edges),
+        cmocka_unit_test(test_forward_without),
+        cmocka_unit_test(test_command_without),
         cmocka_unit_test(test_connect_read_types),
         cmocka_unit_test(test_write_connect),
         cmocka_unit_test(test_write_answers),
