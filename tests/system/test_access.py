@@ -158,7 +158,9 @@ def test_addresses(fake, guarded, client):
     assert sorted(why) == ["access_denied", "access_denied", "access_denied", "token_missing"]
 
 
-@pytest.mark.parametrize("header, status", [(b"TCP4 192.0.2.7 10.0.0.1", START), (b"TCP4 192.0.2.8 10.0.0.1", DENIED), (b"UNKNOWN", DENIED)])
+@pytest.mark.parametrize(
+    "header, status", [(b"TCP4 192.0.2.7 10.0.0.1", START), (b"TCP4 192.0.2.8 10.0.0.1", DENIED), (b"UNKNOWN", DENIED)]
+)
 def test_addresses_behind_a_proxy(header, status, fakes, guarded, client):
     port = procs.free_port()
     listen = [{"address": f"127.0.0.1:{port}", "proxy_protocol": "required", "trust": ["127.0.0.1"]}]
@@ -240,8 +242,8 @@ def test_new_token(guarded, fakes, client, tmp_path):
     assert query == args("publish", "live/cam1", expires=expires)
     assert client(r).publish("cam1?" + query) == START
     assert client(r).play("cam1?" + query) == FAILED
-    for wrong in (["record", "live/cam1", "1h"], ["play", "live", "1h"], ["play", "live/x", "1"], ["play", "live/x", "0s"], ["play", "live/x"]):
-        out = r.command("--new-token", *wrong)
+    for wrong in ("record live/x 1h", "play live 1h", "play live/x 1", "play live/x 0s", "play live/x", "play live/x 1h more"):
+        out = r.command("--new-token", *wrong.split())
         assert out.returncode == 2 and out.stderr and not out.stdout, wrong
     none = weir.check_file("", tmp_path, "--new-token", "play", "live/x", "1h")
     assert none.returncode == 2 and "access.keys" in none.stderr
