@@ -7,6 +7,7 @@
 
 #include "admin/daemon_io.h"
 #include "admin/metrics.h"
+#include "base/privilege_io.h"
 
 enum { EXIT_USAGE = 2, OPT_NEW_TOKEN = 256, OPT_METRICS };
 
@@ -131,6 +132,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "weir-admin: %s\n", error);
         config_destroy(config);
         return EXIT_USAGE;
+    }
+    if (!o.test && privilege_drop(config->process.user, error, sizeof error) != ERR_OK) {
+        fprintf(stderr, "weir-admin: %s\n", error);
+        config_destroy(config);
+        return 1;
     }
     if (!o.test)
         return daemon_run(o.file, config);

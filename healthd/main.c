@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/privilege_io.h"
 #include "config/config.h"
 #include "healthd/healthd_io.h"
 
@@ -77,6 +78,11 @@ int main(int argc, char **argv)
     if (config_load_file(file, &config, error) != ERR_OK) {
         fprintf(stderr, "weir-healthd: %s\n", error);
         return EXIT_USAGE;
+    }
+    if (!test && privilege_drop(config->process.user, error, sizeof error) != ERR_OK) {
+        fprintf(stderr, "weir-healthd: %s\n", error);
+        config_destroy(config);
+        return 1;
     }
     if (!test)
         return healthd_run(file, config);

@@ -18,6 +18,7 @@
 
 #include "base/clock_io.h"
 #include "base/notify_io.h"
+#include "base/privilege_io.h"
 #include "cluster/node_table.h"
 #include "router/access_io.h"
 #include "router/listen_io.h"
@@ -332,7 +333,8 @@ static bool prepare(struct parent *p, char *error)
     resolve_nodes(p, p->config);
     if (access_keys_read(p->config, &p->shared->keys, error) != ERR_OK)
         return false;
-    return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK;
+    return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK &&
+           privilege_drop(p->config->process.user, error, CONFIG_ERROR_MAX) == ERR_OK;
 }
 
 /* Two descriptors a session: as many as the system lets us have. */

@@ -17,7 +17,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 
-enum { CONFIG_ERROR_MAX = 1024, CONFIG_URL_MAX = 512, CONFIG_PATH_MAX = 256, CONFIG_CIDRS_MAX = 16 };
+enum { CONFIG_ERROR_MAX = 1024, CONFIG_URL_MAX = 512, CONFIG_PATH_MAX = 256, CONFIG_CIDRS_MAX = 16, CONFIG_USER_MAX = 64 };
 
 enum send_proxy { SEND_PROXY_OFF = 0, SEND_PROXY_V1, SEND_PROXY_V2 };
 enum duplicate_publish { DUPLICATE_TAKEOVER = 0, DUPLICATE_REJECT, DUPLICATE_TAKEOVER_SAME_CLIENT };
@@ -161,6 +161,10 @@ struct config_log {
     bool stream_names;
 };
 
+struct config_process {
+    char user[CONFIG_USER_MAX]; /* "": the one that starts it */
+};
+
 struct config {
     char cluster_name[CLUSTER_NAME_MAX];
     char store[CONFIG_PATH_MAX]; /* lmdb:DIR */
@@ -175,6 +179,7 @@ struct config {
     struct config_access access;
     struct config_healthd healthd;
     struct config_admin admin;
+    struct config_process process;
     struct config_log log;
 };
 

@@ -75,6 +75,11 @@ static bool file_valid(const char *text)
     return text[0] == '\0' || directory_valid(text);
 }
 
+static bool user_valid(const char *text)
+{
+    return text[0] == '\0' || (id_valid(text) && text[0] != '-');
+}
+
 /* As stream keys are written, or it would never fit one. */
 static bool rule_app_valid(const char *text)
 {
@@ -88,6 +93,7 @@ static const struct key_form directory_form = {directory_valid, "an absolute dir
 static const struct key_form file_form = {file_valid, "an absolute path, or empty"};
 static const struct key_form app_form = {app_valid,
                                          "an application's name, without blanks and '?'"};
+static const struct key_form user_form = {user_valid, "the name of a user, or empty"};
 static const struct key_form rule_app_form = {
     rule_app_valid, "an application's name, in which '*' stands for any characters but '/'"};
 static const struct key_form listen_form = {listen_address_valid,
@@ -740,6 +746,14 @@ const struct key_row key_rows[] = {
      .min = 100,
      .max = 10 * MINUTE_MS,
      FIELD(config, admin.request_timeout_ms)},
+
+    {.path = "process.user",
+     .help = "User that a daemon becomes when root has started it, with that one's groups: the "
+             "router when it listens, the others at once. Empty: it stays who it is.",
+     .initial = "",
+     .type = KEY_TEXT,
+     .form = &user_form,
+     FIELD(config, process.user)},
 
     {.path = "log.level",
      .help = "The least important lines that are written.",

@@ -398,6 +398,8 @@ static void test_refused_shapes(void **state)
          "f:2:34: access.rules[1].action: found token, allowed: allow or deny, or name a file of "
          "keys in access.keys",
          ""},
+        {"process: {user: 'a b'}",
+         "f:1:17: process.user: found \"a b\", allowed: the name of a user, or empty", ""},
         {"access: {keys: stream-keys}",
          "f:1:16: access.keys: found stream-keys, allowed: an absolute path, or empty", ""},
         {"limits: {message: 8MiB, unfinished: 4MiB}",
@@ -481,6 +483,7 @@ static void test_needs_restart(void **state)
         {"cluster: {store: 'lmdb:/x'}", "cluster.store"},
         {"cluster: {live: /x}", "cluster.live"},
         {"router: {id: r2}", "router.id"},
+        {"process: {user: weir}", "process.user"},
         {"router: {workers: 2}", "router.workers"},
         {"router: {listen: [{address: '0.0.0.0:1935'}]}", NULL},
         {"router: {listen: [{address: '0.0.0.0:1936'}]}", "router.listen"},
