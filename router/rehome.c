@@ -85,11 +85,7 @@ void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
     const struct keep_policy p = {.reach_ms = s->env->failover->reach_ms,
                                   .max_bytes = s->env->failover->gop_bytes};
     const uint64_t dropped = r->keep.dropped_messages;
-    if (stream_keep_push(&r->keep, m, &p, now_ms) != ERR_OK) {
-        stream_keep_clear(&r->keep); /* no memory: better nothing than a gap; it begins anew */
-        r->keep.headless = true;
-        r->replay_at = 0;
-    }
+    stream_keep_push(&r->keep, m, &p, now_ms);
     if (s->state == SESS_REHOME && r->keep.dropped_messages > dropped)
         r->kept_dropped += r->keep.dropped_messages - dropped;
 }

@@ -707,7 +707,8 @@ static void on_node_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms
             node_started(s, now_ms);
         s->media_seen = true;
     }
-    rehome_player_media(s, s->current, m, now_ms);
+    if (s->current >= 0) /* else there was no memory to tell the client that it plays */
+        rehome_player_media(s, s->current, m, now_ms);
 }
 
 /* What a node says of the end of a stream is held back while the stream has its publisher: the node
@@ -727,12 +728,13 @@ static bool says_end(const struct node_event *ev)
     return false;
 }
 
-static bool hold_end(struct session *s, const struct node_event *ev)
+static bool hold_end(struct session *s, const struct node_event *ev, uint64_t now_ms)
 {
-    if (!rehome_enabled(s) || s->kind != SESSION_PLAY || s->state == SESS_PLACE || !says_end(ev) ||
-        pending_push(&s->rehome.ends, ev->msg) != ERR_OK)
+    if (!rehome_enabled(s) || s->kind != SESSION_PLAY || s->state == SESS_PLACE || !says_end(ev))
         return false;
-    if (s->rehome.ends_due_ms == 0)
+    if (pending_push(&s->rehome.ends, ev->msg) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    else if (s->rehome.ends_due_ms == 0)
         s->actions |= ACT_ENDS;
     return true;
 }
@@ -762,7 +764,7 @@ static void on_publisher(struct session *s, const struct session_event *ev, uint
 
 static void on_node_event(struct session *s, struct node_event *ev, uint64_t now_ms)
 {
-    if (hold_end(s, ev)) {
+    if (hold_end(s, ev, now_ms)) {
         rtmp_msg_unref(ev->msg);
         return;
     }

@@ -137,7 +137,9 @@ void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t ti
     }
     sh->heard_ms = now_ms;
     struct rtmp_msg *sent = as_sent(m, msid, timestamp);
-    if (!sent || stream_keep_push(&sh->keep, sent, &newest, now_ms) != ERR_OK)
+    if (sent)
+        stream_keep_push(&sh->keep, sent, &newest, now_ms);
+    else
         stream_keep_clear(&sh->keep); /* no memory: nobody can begin here */
     const bool key = media_inspect(m).kind == MEDIA_KEYFRAME;
     for (struct share_seat *seat = sh->first; seat; seat = seat->next) {

@@ -99,22 +99,22 @@ static void compact(struct stream_keep *k)
 
 /* ---- giving up the oldest ---- */
 
-static void state_put(struct stream_keep *k, const struct kept *e)
+static void state_put(struct stream_keep *k, struct rtmp_msg *m, uint32_t key)
 {
     uint32_t i = 0;
-    while (i < k->state_count && k->state_keys[i] != e->info.state_key)
+    while (i < k->state_count && k->state_keys[i] != key)
         i++;
     if (i == STREAM_STATES_MAX)
         return;
-    struct rtmp_msg *m = copy_of(e->msg);
-    if (!m)
-        m = rtmp_msg_ref(e->msg);
+    struct rtmp_msg *own = copy_of(m);
+    if (!own)
+        own = rtmp_msg_ref(m);
     if (i < k->state_count)
         rtmp_msg_unref(k->states[i]);
     else
         k->state_count++;
-    k->states[i] = m;
-    k->state_keys[i] = e->info.state_key;
+    k->states[i] = own;
+    k->state_keys[i] = key;
 }
 
 static bool is_video_frame(const struct media_info *i)
@@ -126,7 +126,7 @@ static void pop(struct stream_keep *k)
 {
     struct kept *e = entry(k, k->first);
     if (e->info.kind == MEDIA_STATE)
-        state_put(k, e);
+        state_put(k, e->msg, e->info.state_key);
     if (is_video_frame(&e->info))
         k->videos--;
     charge(k, e, 0);
@@ -178,43 +178,65 @@ static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_
     }
 }
 
+static void drop_until(struct stream_keep *k, uint64_t n)
+{
+    if (n == stream_keep_end(k) && k->videos > 0)
+        k->headless = true;
+    k->dropped_groups++;
+    k->dropped_messages += n - k->first;
+    pop_until(k, n);
+}
+
 /* The oldest group goes whole; without a second keyframe everything does, and video waits for the
  * next keyframe: the rest of a group is of no use. */
 static void trim_large(struct stream_keep *k, const struct keep_policy *p)
 {
     if (k->bytes > p->max_bytes && k->bytes / 2 > k->payload_bytes + k->count * ITEM_BYTES)
         compact(k);
-    while (k->count > 0 && k->bytes > p->max_bytes) {
-        const uint64_t key = next_keyframe(k);
-        k->headless = key == stream_keep_end(k) && k->videos > 0;
-        k->dropped_groups++;
-        k->dropped_messages += key - k->first;
-        pop_until(k, key);
-    }
+    while (k->count > 0 && k->bytes > p->max_bytes)
+        drop_until(k, next_keyframe(k));
 }
 
-enum err stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
-                          uint64_t now_ms)
+/* Better nothing than a gap: all is dropped if there is no memory for one more. False: there is
+ * none at all. */
+static bool make_room(struct stream_keep *k)
 {
-    const struct media_info info = media_inspect(m);
-    if (info.kind == MEDIA_KEYFRAME)
-        k->headless = false;
-    if (k->headless && is_video_frame(&info)) {
-        k->dropped_messages++;
-        return ERR_OK;
-    }
-    if (k->count == k->ring_cap && ring_grow(k) != ERR_OK)
-        return ERR_NO_MEMORY;
+    if (k->count < k->ring_cap || ring_grow(k) == ERR_OK)
+        return true;
+    drop_until(k, stream_keep_end(k));
+    return k->ring_cap > 0;
+}
+
+static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media_info *info,
+                   uint64_t now_ms)
+{
     const struct rtmp_msg *before = k->count ? entry(k, stream_keep_end(k) - 1)->msg : NULL;
     struct kept *e = entry(k, stream_keep_end(k));
-    *e = (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = info};
+    *e = (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info};
     charge(k, e, cost_of(m, before));
     k->bytes += ITEM_BYTES;
     k->payload_bytes += m->len;
-    k->videos += is_video_frame(&info);
+    k->videos += is_video_frame(info);
     k->count++;
+}
+
+void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
+                      uint64_t now_ms)
+{
+    const struct media_info info = media_inspect(m);
+    const bool room = make_room(k);
+    if (info.kind == MEDIA_KEYFRAME)
+        k->headless = false;
+    if (!room && info.kind == MEDIA_STATE)
+        state_put(k, m, info.state_key);
+    if (!room && is_video_frame(&info))
+        k->headless = true;
+    if (!room || (k->headless && is_video_frame(&info))) {
+        k->dropped_messages++;
+        return;
+    }
+    append(k, m, &info, now_ms);
     if (!k->held)
         trim_old(k, p, now_ms);
     trim_large(k, p);
-    return ERR_OK;
 }

@@ -4,7 +4,8 @@
  * copied; the budget counts whole blocks. Beyond it whole groups of pictures are dropped, and
  * counted.
  * Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
- * Errors: ERR_NO_MEMORY; the message is then not kept.   Time: monotonic ms.
+ * Errors: none. Without memory what was kept is dropped like a group over the budget, but for the
+ *         state; keeping begins anew.   Time: monotonic ms.
  * Tests:  tests/unit/router/test_stream_keep.c */
 #ifndef WEIR_ROUTER_STREAM_KEEP_H
 #define WEIR_ROUTER_STREAM_KEEP_H
@@ -43,8 +44,8 @@ struct keep_policy {
 };
 
 void stream_keep_clear(struct stream_keep *k);
-MUST_CHECK enum err stream_keep_push(struct stream_keep *k, struct rtmp_msg *m,
-                                     const struct keep_policy *p, uint64_t now_ms);
+void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
+                      uint64_t now_ms);
 /* Number of the message after the last. */
 static inline uint64_t stream_keep_end(const struct stream_keep *k)
 {

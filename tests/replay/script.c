@@ -417,3 +417,20 @@ bool script_do(struct stage *t, const char *line)
         return w.count >= 2 && node_line(t, w.word[0][4] - '0', &w);
     return cluster_line(t, &w);
 }
+
+bool script_possible(const struct stage *t, const char *line)
+{
+    if (!t->opened || strncmp(line, "client reads", 12) == 0)
+        return true;
+    if (strncmp(line, "client ", 7) == 0)
+        return stage_client_may_speak(t);
+    if (strncmp(line, "node", 4) != 0)
+        return true;
+    const int link = line[4] - '0';
+    const char *verb = line + 6;
+    if (strcmp(verb, "connected") == 0 || strcmp(verb, "failed") == 0)
+        return t->s.links[link].state == NODE_DIAL;
+    if (strncmp(verb, "reads", 5) == 0)
+        return t->nodes[link].generation > 0;
+    return stage_node_may_speak(t, link);
+}

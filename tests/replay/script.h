@@ -34,5 +34,7 @@
 
 /* False: not a line of the language. */
 bool script_do(struct stage *t, const char *line);
+/* Whether it can happen now: peers that are connected, and read. */
+bool script_possible(const struct stage *t, const char *line);
 
 #endif

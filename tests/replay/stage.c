@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "rtmp/handshake.h"
+#include "tests/alloc/alloc_fail.h"
 
 enum { UNROUTED_BYTES = 32 * 1024 };
 
@@ -366,7 +367,9 @@ static bool flush(struct stage *t)
 static void step_once(struct stage *t, const struct session_event *ev)
 {
     require(t->opened && !t->over);
+    alloc_fail_enter();
     const unsigned actions = session_step(&t->s, ev, t->now_ms);
+    alloc_fail_leave();
     note_state(t);
     note_actions(t, actions);
     note_pressure(t);
@@ -402,6 +405,17 @@ void stage_run_until(struct stage *t, uint64_t ms)
 }
 
 /* ---- what peers say ---- */
+
+bool stage_client_may_speak(const struct stage *t)
+{
+    return session_reads_client(&t->s) && !t->s.client_gone;
+}
+
+bool stage_node_may_speak(const struct stage *t, int link)
+{
+    const enum node_link_state state = t->s.links[link].state;
+    return state != NODE_OFF && state != NODE_DIAL && session_reads_node(&t->s, link);
+}
 
 /* The session gets it in pieces, each in an allocation of its own. */
 static void bytes_arrive(struct stage *t, struct session_event ev, const uint8_t *buf, size_t len)

@@ -56,6 +56,10 @@ void stage_run_until(struct stage *t, uint64_t ms);
 /* The trace since the last call. */
 const char *stage_take(struct stage *t, char out[STAGE_TRACE_MAX]);
 
+/* What session_io.c guarantees: a peer is read only when the session says so, and only while it is
+ * connected. */
+bool stage_client_may_speak(const struct stage *t);
+bool stage_node_may_speak(const struct stage *t, int link);
 /* What peers say. raw: bytes as they are, in an allocation of exactly their size. */
 void stage_client_raw(struct stage *t, const void *buf, size_t len);
 void stage_client_says(struct stage *t, uint8_t type, uint32_t msid, uint32_t time_ms,

@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "router/stream_keep.h"
+#include "tests/alloc/alloc_fail.h"
 
 struct bed {
     struct block_pool blocks;
@@ -40,7 +41,7 @@ static void put(struct bed *b, uint8_t type, const void *payload, size_t len, ui
 {
     struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, (uint32_t)ms, payload, len);
     assert_non_null(m);
-    assert_int_equal(stream_keep_push(&b->keep, m, &b->policy, ms), ERR_OK);
+    stream_keep_push(&b->keep, m, &b->policy, ms);
     rtmp_msg_unref(m);
 }
 
@@ -180,12 +181,66 @@ static void test_sparse_blocks_are_compacted(void **state)
         struct rtmp_msg *m = rtmp_msg_create(&b.pool, RTMP_AUDIO, 1, (uint32_t)ms);
         assert_int_equal(rtmp_msg_append(m, block, 0, 100), ERR_OK);
         block_unref(block);
-        assert_int_equal(stream_keep_push(&b.keep, m, &b.policy, ms), ERR_OK);
+        stream_keep_push(&b.keep, m, &b.policy, ms);
         rtmp_msg_unref(m);
         assert_true(b.keep.bytes <= b.policy.max_bytes);
     }
     assert_int_equal(b.keep.count, 150);
     assert_int_equal(b.keep.dropped_messages, 0);
+    finish(&b);
+}
+
+static void put_without_memory(struct bed *b, uint8_t type, const char *head, uint64_t ms)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, (uint32_t)ms, head, 2);
+    assert_non_null(m);
+    alloc_fail_set(1);
+    alloc_fail_enter();
+    stream_keep_push(&b->keep, m, &b->policy, ms);
+    alloc_fail_leave();
+    rtmp_msg_unref(m);
+}
+
+/* Headers are sent once: they must outlive what was kept. */
+static void test_no_memory_keeps_the_state(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    put_without_memory(&b, RTMP_VIDEO, "\x17\x00", 0);
+    assert_int_equal(b.keep.count, 0);
+    assert_int_equal(b.keep.state_count, 1);
+    key(&b, 0, 100);
+    put(&b, RTMP_AUDIO, "\xaf\x00", 2, 0);
+    while (b.keep.count < b.keep.ring_cap)
+        inter(&b, 40, 100);
+    const uint64_t end = stream_keep_end(&b.keep);
+    put_without_memory(&b, RTMP_VIDEO, "\x27\x01", 80);
+    assert_int_equal(b.keep.state_count, 2);
+    assert_int_equal(b.keep.first, end);
+    assert_int_equal(b.keep.dropped_messages, b.keep.ring_cap + 2);
+    inter(&b, 120, 100);
+    assert_int_equal(b.keep.count, 0);
+    key(&b, 160, 100);
+    inter(&b, 200, 100);
+    assert_int_equal(b.keep.count, 2);
+    finish(&b);
+}
+
+/* What came while a group was missing its keyframe may go too; video still waits for one. */
+static void test_headless_until_a_keyframe(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    b.policy = (struct keep_policy){.reach_ms = 1000000, .max_bytes = 300000};
+    start(&b);
+    key(&b, 0, 8000);
+    for (uint64_t ms = 40; ms < 4000; ms += 40)
+        inter(&b, ms, 8000);
+    for (uint64_t ms = 4000; ms < 8000; ms += 20)
+        audio(&b, ms, 4000);
+    assert_true(b.keep.dropped_groups > 1);
+    assert_true(b.keep.headless);
     finish(&b);
 }
 
@@ -198,6 +253,8 @@ int main(void)
         cmocka_unit_test(test_groups_go_whole),
         cmocka_unit_test(test_no_keyframe_for_long),
         cmocka_unit_test(test_sparse_blocks_are_compacted),
+        cmocka_unit_test(test_no_memory_keeps_the_state),
+        cmocka_unit_test(test_headless_until_a_keyframe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
