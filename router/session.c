@@ -91,6 +91,9 @@ void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
         s->unrouted_base = s->client.bytes_in;
     } else if (next == SESS_PLACE) {
         s->client.link.in.limits = &s->env->client_limits;
+    } else if (next == SESS_RELAY) { /* its silence counts from here: it was not asked meanwhile */
+        s->heard_ms = now_ms;
+        s->pinged_ms = 0;
     }
 }
 
