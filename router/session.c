@@ -189,7 +189,7 @@ void session_close(struct session *s, enum close_why why, uint64_t now_ms)
     pending_clear(&s->pending);
     session_enter(s, SESS_CLOSING, now_ms);
     s->actions &= ~(unsigned)ACT_OF_STREAM;
-    s->play_start_ms = 0;
+    s->play_start_ms = s->link_ping_ms = 0;
 }
 
 /* Tells the client in the protocol's own words, then closes. */

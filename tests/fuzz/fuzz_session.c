@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/alloc/alloc_fail.h"
 #include "tests/replay/script.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum {
     BUFFER_BYTES = 8 * 1024,
     MESSAGE_BYTES = 16 * 1024,
+    GOP_BYTES = 64 * 1024,
     MEMORY_MAX =
         512 * 1024, /* of queues, unfinished messages and what waits, blocks counted whole */
     STEPS_MAX = 600,
@@ -27,6 +29,8 @@ enum {                       /* bytes with an argument */
        OP_WAIT,              /* times 50 ms */
        OP_CUT,               /* bytes per event */
        OP_MEMORY,            /* the pool's bound, times 512 */
+       OP_MOVES,             /* failover.max_moves; 0: streams are not moved */
+       OP_FAIL,              /* that many allocations on, one fails */
 };
 
 static const char *const lines[] = {
@@ -92,6 +96,43 @@ static const char *const lines[] = {
     "node1 status status NetStream.Play.Start",
     "node1 video 40 5000",
     "node1 reads all",
+    "node0 pong",
+    "node1 pong",
+    "node1 audio 20 100",
+    "node1 audio 40 100",
+    "node1 status error NetStream.Publish.BadName",
+    "node1 status status NetStream.Play.UnpublishNotify",
+    "node0 status status NetStream.Play.UnpublishNotify",
+    "node1 eof",
+    "node1 ping",
+    "node1 stream 5",
+    "node1 reads 0",
+    "node1 reads 500",
+    "follow n2 9 7",
+    "follow n3 10 7",
+    "follow n2 9 7 planned",
+    "follow n1 11 8 planned",
+    "settled",
+    "claim_moved 9",
+    "claim_moved 0",
+    "audience ready",
+    "audience behind",
+    "publisher live",
+    "publisher gone",
+    "move drain",
+    "move command n2",
+    "move reload",
+    "placed n1 epoch 7 publication 7",
+    "placed n2 epoch 9 publication 7 replay 0",
+    "placed n4 epoch 12 publication 9",
+    "client audio 40 100",
+    "client video 80 900",
+    "client video 120 900",
+    "node0 video 80 900",
+    "node1 video 80 900",
+    "node1 video 0 900",
+    "node1 hello",
+    "node1 connect_result",
 };
 enum { LINES = sizeof lines / sizeof lines[0] };
 
@@ -126,38 +167,9 @@ static const uint8_t *next_bytes(struct input *in, size_t *n)
     return p;
 }
 
-static bool client_may_speak(const struct stage *t)
-{
-    return session_reads_client(&t->s) && !t->s.client_gone;
-}
-
-/* connecting: the socket is not connected yet */
-static bool node_may_speak(const struct stage *t, int link)
-{
-    const enum node_link_state state = t->s.links[link].state;
-    return state != NODE_OFF && state != NODE_DIAL && session_reads_node(&t->s, link);
-}
-
-static bool line_is_possible(const struct stage *t, const char *line)
-{
-    if (strncmp(line, "client reads", 12) == 0)
-        return true;
-    if (strncmp(line, "client ", 7) == 0)
-        return client_may_speak(t);
-    if (strncmp(line, "node", 4) != 0)
-        return true;
-    const int link = line[4] - '0';
-    const char *verb = line + 6;
-    if (strcmp(verb, "connected") == 0 || strcmp(verb, "failed") == 0)
-        return t->s.links[link].state == NODE_DIAL;
-    if (strncmp(verb, "reads", 5) == 0)
-        return t->nodes[link].generation > 0;
-    return node_may_speak(t, link);
-}
-
 static void do_line(struct stage *t, const char *line)
 {
-    if (line_is_possible(t, line))
+    if (script_possible(t, line))
         require(script_do(t, line));
 }
 
@@ -170,7 +182,7 @@ static void do_op(struct stage *t, uint8_t op, struct input *in)
     const bool message = op == OP_CLIENT_MESSAGE || op == OP_NODE_MESSAGE;
     const uint8_t type = message ? next(in) : 0;
     const uint8_t *bytes = next_bytes(in, &n);
-    if (link >= 0 ? !node_may_speak(t, link) : !client_may_speak(t))
+    if (link >= 0 ? !stage_node_may_speak(t, link) : !stage_client_may_speak(t))
         return;
     if (type == RTMP_SET_CHUNK_SIZE &&
         message) /* the stage's own writer obeys it: a line does that */
@@ -196,6 +208,10 @@ static void do_next(struct stage *t, struct input *in)
         t->cut = next(in);
     else if (op == OP_MEMORY)
         t->blocks.max_bytes = next(in) * 512u;
+    else if (op == OP_MOVES)
+        t->failover.max_moves = next(in);
+    else if (op == OP_FAIL)
+        alloc_fail_set(next(in));
     else if (op >= OP_CLIENT_RAW && op <= OP_NODE_MESSAGE)
         do_op(t, op, in);
 }
@@ -212,8 +228,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct stage t;
     struct input in = {.p = data, .left = size};
+    alloc_fail_set(0);
     stage_init(&t);
     t.quiet = true;
+    t.failover.gop_bytes = GOP_BYTES;
     t.relay.buffer_bytes = BUFFER_BYTES;
     t.env.client_limits = t.env.node_limits = (struct rtmp_chunk_limits){
         .message_bytes = MESSAGE_BYTES, .unfinished_bytes = 2 * MESSAGE_BYTES, .chunk_streams = 16};
