@@ -156,6 +156,15 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     session_watch_link(s, now_ms);
 }
 
+/* The player leaves the old one of two links. */
+static void cut_over(struct session *s, uint64_t now_ms)
+{
+    take_over_link(s, now_ms);
+    s->rehome.count++;
+    s->rehome.gap_ms = 0;
+    s->actions |= ACT_ATTACHED | ACT_RESUMED;
+}
+
 static void look_up(struct session *s)
 {
     enter_phase(s, RH_LOOKUP, 0);
@@ -245,6 +254,10 @@ void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_m
 {
     struct session_rehome *r = &s->rehome;
     close_current(s);
+    if (s->state == SESS_REHOME && s->kind == SESSION_PLAY && r->phase == RH_OVERLAP) {
+        cut_over(s, now_ms);
+        return;
+    }
     if (s->state == SESS_REHOME) { /* the old one of two: the new one has to do */
         r->planned = false;
         if (r->link >= 0 && s->kind == SESSION_PLAY)
@@ -589,14 +602,6 @@ static void note_resumed(struct session *s, uint64_t now_ms)
     r->resuming = false;
     r->gap_ms = now_ms - r->media_ms;
     s->actions |= ACT_RESUMED;
-}
-
-static void cut_over(struct session *s, uint64_t now_ms)
-{
-    take_over_link(s, now_ms);
-    s->rehome.count++;
-    s->rehome.gap_ms = 0;
-    s->actions |= ACT_ATTACHED | ACT_RESUMED;
 }
 
 void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms)
