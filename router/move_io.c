@@ -81,19 +81,27 @@ void move_attached(struct session_conn *c)
     place_mark_audience(c->w, &key);
 }
 
-void move_arrived(struct session_conn *c)
+static void count_move(const struct session_conn *c)
 {
     struct worker *w = c->w;
     const struct session *s = &c->s;
     const struct session_rehome *r = &s->rehome;
     char stream[STREAM_KEY_MAX];
-    place_put_record(c);
     w->process.rehomed[r->cause]++;
     w->process.rehome_dropped += r->kept_dropped;
     LOG(&w->log, LOG_INFO, EV_STREAM_MOVED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
         log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, s->node),
         log_text(K_REASON, rehome_cause_name(r->cause)), log_u64(K_REHOMES, r->count),
         log_u64(K_COUNT, r->replayed), log_u64(K_EPOCH, s->claim_epoch), log_u64(K_MS, r->gap_ms));
+}
+
+void move_arrived(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct session *s = &c->s;
+    place_put_record(c);
+    if (!s->rehome.returned)
+        count_move(c);
     if (!w->store || s->claim_epoch == 0)
         return;
     const struct stream_key key = s->key;

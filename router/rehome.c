@@ -195,6 +195,7 @@ static void begin(struct session *s, enum rehome_cause cause, uint64_t now_ms)
     r->cause = cause;
     r->keep.held = true;
     r->replayed = r->kept_dropped = 0;
+    r->claimed = r->returned = false;
     r->rounds = 0;
     r->began_ms = now_ms;
     s->excluded_count = 0;
@@ -289,15 +290,31 @@ void rehome_planned(struct session *s, enum rehome_cause cause, const char *node
         look_up(s);
 }
 
+/* Players have been sent after a stream that does not come: they are called back. */
+static void take_back_claim(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    memcpy(r->node, s->node, sizeof r->node);
+    r->claimed = false;
+    r->returned = true;
+    s->state_deadline_ms = now_ms + s->env->failover->give_up_ms;
+    enter_phase(s, RH_CLAIM, 0);
+    s->actions |= ACT_MOVE;
+}
+
 /* A planned move that comes to nothing: the stream stays where it is. */
 static void stay(struct session *s, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
     close_fresh(s);
+    s->actions &= ~(unsigned)ACT_PLACE;
+    if (r->claimed) {
+        take_back_claim(s, now_ms);
+        return;
+    }
     splice_feed_alone(&r->feeds[s->current]);
     r->phase = RH_NONE;
     r->planned = r->keep.held = false;
-    s->actions &= ~(unsigned)ACT_PLACE;
     session_enter(s, SESS_RELAY, now_ms);
     session_watch_link(s, now_ms);
 }
@@ -461,6 +478,16 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
         return;
     if (ev->epoch != 0)
         s->claim_epoch = ev->epoch;
+    if (!fresh_link(s) && s->current >= 0) { /* taken back */
+        stay(s, now_ms);
+        s->actions |= ACT_ARRIVED;
+        return;
+    }
+    if (!fresh_link(s)) { /* and then the old node was lost, too */
+        look_up(s);
+        return;
+    }
+    r->claimed = ev->epoch != 0;
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     enter_phase(s, RH_AUDIENCE, now_ms);
 }
@@ -537,7 +564,8 @@ static void replayed_all(struct session *s, uint64_t now_ms)
         return;
     }
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
-    enter_phase(s, RH_OVERLAP, now_ms);
+    enter_phase(s, RH_OVERLAP, 0);
+    ask_audience(s);
 }
 
 static void replay_batch(struct session *s, uint64_t now_ms)

@@ -173,6 +173,8 @@ struct session_rehome {
     uint32_t rounds;   /* how often no node was found */
     uint64_t again_ms; /* when the link to the same node was last made anew; 0: never */
     bool waiting;      /* ACT_AUDIENCE is being answered */
+    bool claimed;      /* publisher: the claim says that the stream is on its way to node */
+    bool returned;     /* publisher: the claim is taken back, the stream stays where it is */
     bool again;        /* player: on its way back to the same node */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
     /* publisher */
