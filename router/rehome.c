@@ -330,6 +330,10 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
         s->rehome.again = strcmp(ev->node, s->node) == 0 && !ev->follow;
         if (ev->follow)
             s->rehome.followed_epoch = ev->epoch;
+        if (s->rehome.again && s->current >= 0) { /* it did not leave after all */
+            stay(s, now_ms);
+            return;
+        }
     }
     dial(s, ev->node, RH_LINK, now_ms);
     if (s->kind == SESSION_PLAY)
