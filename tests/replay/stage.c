@@ -207,19 +207,29 @@ static struct slice copy_of(struct block_pool *pool, const void *buf, size_t len
     return (struct slice){.block = b, .off = 0, .len = (uint32_t)len};
 }
 
+static void tell(const struct stage *t, int link, struct rtmp_msg *m)
+{
+    if (t->ears.heard)
+        t->ears.heard(t->ears.arg, link, m);
+}
+
 static void peer_hears(struct stage *t, struct stage_peer *p, const char *who, const uint8_t *buf,
                        size_t len)
 {
+    const int link = p == &t->client ? -1 : (int)(p - t->nodes);
     const size_t raw = len < p->raw_left ? len : p->raw_left;
     p->raw_left -= (uint32_t)raw;
-    if (raw > 0 && p->raw_left == 0)
+    if (raw > 0 && p->raw_left == 0) {
         note(t, "%s < handshake", who);
+        tell(t, link, NULL);
+    }
     struct slice in = copy_of(&t->peer_blocks, buf + raw, len - raw);
     struct block *block = in.block;
     struct rtmp_msg *m;
     enum parse_result r;
     while ((r = rtmp_chunk_reader_next(&p->in, &in, &m)) == PARSE_OK) {
         note_message(t, who, m);
+        tell(t, link, m);
         rtmp_msg_unref(m);
     }
     require(r == PARSE_NEED_MORE);
@@ -372,6 +382,8 @@ static void step_once(struct stage *t, const struct session_event *ev)
     alloc_fail_leave();
     note_state(t);
     note_actions(t, actions);
+    if (t->ears.acted)
+        t->ears.acted(t->ears.arg, actions);
     note_pressure(t);
     sync_links(t);
 }

@@ -18,7 +18,16 @@ struct stage_peer { /* the far end of one connection */
     uint32_t generation; /* of the node link it talks to */
 };
 
+/* Told as it happens; to be acted on later, not from there. All may be NULL. */
+struct stage_ears {
+    void (*heard)(void *arg, int link, struct rtmp_msg *m); /* link -1: by the client, else by that
+                                                               node; m NULL: its handshake */
+    void (*acted)(void *arg, unsigned actions);
+    void *arg;
+};
+
 struct stage {
+    struct stage_ears ears;
     struct block_pool blocks, peer_blocks;
     struct rtmp_pool pool, peer_pool;
     struct config_router router; /* to be changed before stage_open() */
