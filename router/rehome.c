@@ -659,9 +659,16 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
 void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
+    const bool leaving = s->state == SESS_REHOME && strcmp(r->node, s->node) != 0;
     close_fresh(s);
     if (!ev->planned)
         close_current(s);
+    if (leaving && s->current >= 0 && strcmp(ev->node, s->node) == 0) { /* called back */
+        r->followed_epoch = ev->epoch;
+        stay(s, now_ms);
+        s->actions |= ACT_ATTACHED;
+        return;
+    }
     if (s->state != SESS_REHOME)
         begin(s, r->cause, now_ms);
     s->actions &= ~(unsigned)ACT_PLACE;

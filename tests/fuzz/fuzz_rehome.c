@@ -446,6 +446,36 @@ static void place_player(struct world *w, int session)
                                           .time = follow ? w->claim.replay_time : 0});
 }
 
+/* As concerns_player(). True: it was told something. */
+static bool tell_player(struct world *w, int session)
+{
+    struct stage *t = &w->stages[session];
+    struct player *p = &w->players[session];
+    const struct session *s = &t->s;
+    const bool moving = w->claim.next >= 0;
+    if (!t->opened || t->over || !w->claim.live || !s->placed)
+        return false;
+    if (w->claim.epoch <= p->told_epoch) {
+        const bool settled = w->claim.epoch == s->rehome.followed_epoch && !moving &&
+                             s->state == SESS_REHOME && s->current >= 0;
+        if (settled)
+            stage_step(t, &(struct session_event){.kind = SE_STREAM_SETTLED});
+        return settled;
+    }
+    if (!moving && strcmp(s->node, node_id(w->claim.node)) == 0 &&
+        s->rehome.publication == w->claim.publication)
+        return false;
+    p->told_epoch = w->claim.epoch;
+    stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
+                                          .node = node_id(serving(w)),
+                                          .epoch = w->claim.epoch,
+                                          .publication = w->claim.publication,
+                                          .follow = moving,
+                                          .planned = moving && w->claim.planned,
+                                          .time = w->claim.replay_time});
+    return true;
+}
+
 static void move_the_claim(struct world *w)
 {
     const struct session *s = &w->stages[0].s;
@@ -454,6 +484,8 @@ static void move_the_claim(struct world *w)
     w->claim.replay_time = session_replay_time(s);
     stage_step(&w->stages[0],
                &(struct session_event){.kind = SE_CLAIM_MOVED, .epoch = ++w->claim.epoch});
+    for (int i = 1; i < SESSIONS; i++)
+        (void)tell_player(w, i);
 }
 
 static void answer_audience(struct world *w)
@@ -498,36 +530,6 @@ static void perform(struct world *w, int session, unsigned action)
         w->claim.node = w->claim.next;
         w->claim.next = -1;
     }
-}
-
-/* As concerns_player(). True: it was told something. */
-static bool tell_player(struct world *w, int session)
-{
-    struct stage *t = &w->stages[session];
-    struct player *p = &w->players[session];
-    const struct session *s = &t->s;
-    const bool moving = w->claim.next >= 0;
-    if (!t->opened || t->over || !w->claim.live || !s->placed)
-        return false;
-    if (w->claim.epoch <= p->told_epoch) {
-        const bool settled = w->claim.epoch == s->rehome.followed_epoch && !moving &&
-                             s->state == SESS_REHOME && s->current >= 0;
-        if (settled)
-            stage_step(t, &(struct session_event){.kind = SE_STREAM_SETTLED});
-        return settled;
-    }
-    if (!moving && strcmp(s->node, node_id(w->claim.node)) == 0 &&
-        s->rehome.publication == w->claim.publication)
-        return false;
-    p->told_epoch = w->claim.epoch;
-    stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
-                                          .node = node_id(serving(w)),
-                                          .epoch = w->claim.epoch,
-                                          .publication = w->claim.publication,
-                                          .follow = moving,
-                                          .planned = moving && w->claim.planned,
-                                          .time = w->claim.replay_time});
-    return true;
 }
 
 static bool session_turn(struct world *w, int session)
