@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "admin/views.h"
+#include "config/json_text.h"
 
 static bool append(char *buf, size_t cap, size_t *len, uint64_t id, const char *kind,
                    const char *data)
@@ -28,8 +29,7 @@ bool event_is_of_session(const struct store_event *e)
 bool event_text_append(const struct store_event *e, char *buf, size_t cap, size_t *len)
 {
     json_t *json = view_event(e);
-    char *data =
-        json ? json_dumps(json, JSON_COMPACT) : NULL; /* one line: control bytes are escaped */
+    char *data = json ? json_text(json) : NULL; /* one line: control bytes are escaped */
     const bool good = data && append(buf, cap, len, e->id, e->kind, data);
     free(data);
     json_decref(json);

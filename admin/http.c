@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/json_text.h"
+
 static const char *const method_names[HTTP_METHOD_COUNT] = {
     [HTTP_GET] = "GET",   [HTTP_PUT] = "PUT",       [HTTP_PATCH] = "PATCH",
     [HTTP_POST] = "POST", [HTTP_DELETE] = "DELETE",
@@ -209,7 +211,7 @@ static void set_json(struct http_reply *r, unsigned status, const char *type, js
     static const char no_memory[] =
         "{\"type\":\"about:blank\",\"title\":\"Internal Server Error\",\"status\":500,"
         "\"detail\":\"out of memory\"}";
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json ? json_text(json) : NULL;
     json_decref(json);
     free(r->body);
     r->kind = HTTP_REPLY_NOW;

@@ -267,27 +267,27 @@ static void set_time(struct server *s)
 
 /* ---- replies ---- */
 
-static void add_header(struct MHD_Response *r, const char *name, const char *value)
+static bool add_header(struct MHD_Response *r, const char *name, const char *value)
 {
-    if (value && value[0])
-        (void)MHD_add_response_header(r, name, value);
+    return !value || !value[0] || MHD_add_response_header(r, name, value) == MHD_YES;
 }
 
-static void add_headers(struct MHD_Response *response, const struct http_reply *r)
+/* False: no memory. Some of them keep browsers from doing harm: all or no answer. */
+static bool add_headers(struct MHD_Response *response, const struct http_reply *r)
 {
     char seconds[16] = "";
     if (r->retry_after_s)
         (void)snprintf(seconds, sizeof seconds, "%u", (unsigned)r->retry_after_s);
-    add_header(response, "Content-Type", r->content_type);
-    add_header(response, "Cache-Control", r->cache_control);
-    add_header(response, "ETag", r->etag);
-    add_header(response, "Location", r->location);
-    add_header(response, "Allow", r->allow);
-    add_header(response, "Retry-After", seconds);
-    add_header(response, "Content-Security-Policy", r->policy);
-    add_header(response, "WWW-Authenticate", r->authenticate ? "Bearer realm=\"weir\"" : NULL);
-    add_header(response, "X-Content-Type-Options", "nosniff");
-    add_header(response, "Referrer-Policy", "no-referrer");
+    return add_header(response, "Content-Type", r->content_type) &&
+           add_header(response, "Cache-Control", r->cache_control) &&
+           add_header(response, "ETag", r->etag) && add_header(response, "Location", r->location) &&
+           add_header(response, "Allow", r->allow) &&
+           add_header(response, "Retry-After", seconds) &&
+           add_header(response, "Content-Security-Policy", r->policy) &&
+           add_header(response, "WWW-Authenticate",
+                      r->authenticate ? "Bearer realm=\"weir\"" : NULL) &&
+           add_header(response, "X-Content-Type-Options", "nosniff") &&
+           add_header(response, "Referrer-Policy", "no-referrer");
 }
 
 static ssize_t read_events(void *cls, uint64_t pos, char *buf, size_t max);
@@ -296,8 +296,9 @@ static enum MHD_Result queue(struct exchange *x, struct MHD_Response *response)
 {
     if (!response)
         return MHD_NO;
-    add_headers(response, &x->reply);
-    const enum MHD_Result done = MHD_queue_response(x->mhd, x->reply.status, response);
+    const enum MHD_Result done = add_headers(response, &x->reply)
+                                     ? MHD_queue_response(x->mhd, x->reply.status, response)
+                                     : MHD_NO;
     MHD_destroy_response(response);
     return done;
 }

@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+#include "config/json_text.h"
+
 static const char *const source_names[] = {[NODE_FROM_CONFIG] = "config", [NODE_FROM_API] = "api"};
 static const char *const proxy_names[] = {
     [SEND_PROXY_OFF] = "off", [SEND_PROXY_V1] = "v1", [SEND_PROXY_V2] = "v2"};
@@ -54,7 +56,7 @@ enum err node_record_write(const struct node *n, char **text)
         source_names[n->source], "leaving", (int)n->leaving, "address", addr, "port", port);
     if (!o)
         return ERR_INVALID; /* a text that is not UTF-8 */
-    char *made = json_dumps(o, JSON_COMPACT);
+    char *made = json_text(o);
     json_decref(o);
     if (!made)
         return ERR_NO_MEMORY;
