@@ -588,22 +588,28 @@ static void recheck(void *arg, enum err e, const struct claim *claim)
 }
 
 /* We fell behind the change log: asks for the claim of every stream that we carry. Acting on an
- * answer changes the list of sessions, so the streams are noted first. */
-static void recheck_all(struct worker *w)
+ * answer changes the list of sessions, so the streams are noted first. False: without memory for
+ * all of them, so it is still to be done. */
+static bool recheck_all(struct worker *w)
 {
     struct recheck **all = calloc(w->conn_count + 1, sizeof(struct recheck *));
     uint32_t count = 0;
+    bool complete = true;
     if (!all)
-        return; /* the next change of each stream will tell */
+        return false;
     for (const struct session_conn *c = w->conns; c; c = c->next) {
-        if (!c->s.placed || !(all[count] = malloc(sizeof **all)))
+        if (!c->s.placed)
             continue;
-        *all[count++] = (struct recheck){.w = w, .key = c->s.key};
+        if ((all[count] = malloc(sizeof **all)))
+            *all[count++] = (struct recheck){.w = w, .key = c->s.key};
+        else
+            complete = false;
     }
     for (uint32_t i = 0; i < count; i++)
         store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, clock_wall_ms(),
                         recheck, all[i]);
     free(all);
+    return complete;
 }
 
 /* False: nothing more to read. */
@@ -614,8 +620,8 @@ static bool read_batch(struct worker *w)
     if (!worker_store_ok(w, store_changes_read(w->store, &w->change_seq, &lost, collect, &batch),
                          "changes"))
         return false;
-    if (lost)
-        recheck_all(w);
+    if (lost || w->recheck_due)
+        w->recheck_due = !recheck_all(w);
     for (uint32_t i = 0; i < batch.count; i++)
         tell_sessions(w, &batch.claims[i]);
     return batch.count > 0;

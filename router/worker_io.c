@@ -165,8 +165,10 @@ static void log_nodes(struct worker *w, const char *reason)
 static void use_config_nodes(struct worker *w)
 {
     struct node *nodes = calloc(w->config->node_count + 1u, sizeof *nodes);
-    if (!nodes)
+    if (!nodes) {
+        (void)worker_store_ok(w, ERR_NO_MEMORY, "nodes");
         return;
+    }
     const uint32_t count = nodes_of_config(w, nodes);
     for (uint32_t i = 0; i < count && w->nodes->version == 0; i++)
         if (node_table_put(w->nodes, &nodes[i]) != ERR_OK)
@@ -377,15 +379,18 @@ static void apply_config(struct worker *w)
     admission_set_limits(&w->admission, &limits, w->worker_count);
 }
 
-/* A copy of the text and the keys that the parent has checked; NULL while they are being written,
- * or without memory. */
-static char *copy_shared_text(struct shared *shared, size_t *len, struct signing_keys *keys)
+/* A copy of the text and the keys that the parent has checked; NULL while they are being written:
+ * the parent is at it again then and will signal again; or without memory. */
+static char *copy_shared_text(struct worker *w, size_t *len, struct signing_keys *keys)
 {
+    struct shared *shared = w->shared;
     const uint64_t before = atomic_load(&shared->config_version);
     *len = shared->text_len;
     char *text = malloc(*len + 1);
-    if (!text)
+    if (!text) {
+        LOG(&w->log, LOG_ERROR, EV_CONFIG_REFUSED, log_text(K_ERROR, err_name(ERR_NO_MEMORY)));
         return NULL;
+    }
     memcpy(text, shared->text, *len);
     *keys = shared->keys;
     if (before % 2 == 0 && atomic_load(&shared->config_version) == before)
@@ -403,9 +408,9 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
     struct config *fresh = NULL;
     struct signing_keys keys;
     size_t len = 0;
-    char *text = copy_shared_text(w->shared, &len, &keys);
+    char *text = copy_shared_text(w, &len, &keys);
     if (!text)
-        return; /* the parent is at it again and will signal again */
+        return;
     const enum err e = config_load_buffer("configuration", text, len, &fresh, error);
     free(text);
     if (e != ERR_OK) {

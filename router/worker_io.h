@@ -56,6 +56,7 @@ struct worker {
     uint64_t moves_version;  /* of the node list when that was looked at */
     uint64_t change_seq;
     bool reading_changes;
+    bool recheck_due; /* changes were missed: the claims of all our streams are to be asked for */
     uint64_t next_session_id;
     uint32_t session_ids_left;
     struct process_record process; /* heartbeat and counters */

@@ -4,6 +4,7 @@ told, nobody else notices."""
 import contextlib
 import mmap
 import os
+import signal
 import struct
 
 import admin as weir_admin
@@ -171,3 +172,19 @@ def test_api(fake, router, client, stack, tmp_path, memory):
             answer = a.ask("GET", "/metrics")
             assert answer.status in (500, 503) or b"weir_store_up " in answer.body, answer
     assert a.proc.running
+
+
+def test_reload(fake, router, memory):
+    """All of it or nothing, and the log says which."""
+    r = router([fake("f1")], env=memory.env)
+    workers = r.workers()
+    refused = 0
+    for _ in memory.each(3000):
+        mark = r.mark()
+        r.proc.signal(signal.SIGHUP)
+        r.proc.err.wait(
+            lambda line: line.get("event") in ("config_reloaded", "config_refused"), since=mark, what="the reload"
+        )
+        refused += any(line.get("event") == "config_refused" for line in r.proc.err.items[mark:])
+    assert refused > 20
+    assert r.workers() == workers and not r.logs("worker_exited"), r.proc.err.tail()
