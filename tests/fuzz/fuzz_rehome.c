@@ -663,9 +663,18 @@ static void resume_node(struct world *w, int node)
         node_reads(w, node, UINT64_MAX);
 }
 
+/* One that has not answered a ping yet is judged by TCP, which there is none of here. */
+static bool never_answered(const struct world *w, int node)
+{
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (w->wires[0][i].node == node && w->stages[0].s.links[i].link.pings_answered == 0)
+            return true;
+    return false;
+}
+
 static void stall_node(struct world *w, int node)
 {
-    if (w->nodes[node].state != UP)
+    if (w->nodes[node].state != UP || never_answered(w, node))
         return;
     w->nodes[node].state = STALLED;
     node_reads(w, node, 0);
