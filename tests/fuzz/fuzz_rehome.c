@@ -639,8 +639,14 @@ static void node_reads(struct world *w, int node, uint64_t bytes)
                 stage_node_reads(&w->stages[s], i, bytes);
 }
 
+/* Not the new node while both carry the stream: it goes back then, and who has left the old node
+ * already misses what comes until it is there again. */
 static void kill_node(struct world *w, int node, bool flushed)
 {
+    const struct session *publisher = &w->stages[0].s;
+    if (publisher->state == SESS_REHOME && publisher->rehome.phase == RH_OVERLAP &&
+        node_called(publisher->rehome.node) == node)
+        return;
     w->nodes[node].state = DEAD;
     for (int s = 0; s < SESSIONS; s++) {
         for (int i = 0; i < SESSION_LINKS; i++) {
