@@ -67,10 +67,21 @@ void place_ring(struct worker *w, const struct stream_key *key, uint64_t more_sl
 
 /* ---- records ---- */
 
+/* A node that has answered a ping once is judged by its answers from its next connection's first
+ * moment on. */
+static void note_pings(struct worker *w, const struct session *s)
+{
+    const bool answered = s->current >= 0 && s->links[s->current].link.pings_answered > 0;
+    struct node *n = answered ? node_table_find(w->nodes, s->node) : NULL;
+    if (n)
+        n->answers_pings = true;
+}
+
 void place_put_record(struct session_conn *c)
 {
     struct worker *w = c->w;
     struct session *s = &c->s;
+    note_pings(w, s);
     if (s->leads) {
         share_put_records(c);
         return;
@@ -125,6 +136,7 @@ void place_refresh_records(struct worker *w)
         }
         if (!c->recorded || now - c->refresh_ms < REFRESH_EVERY_MS / 2)
             continue;
+        note_pings(w, &c->s);
         const uint64_t bytes = c->s.client.bytes_in + c->s.bytes_out;
         r[count++] = (struct session_record){
             .id = c->s.id,

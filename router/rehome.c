@@ -579,6 +579,10 @@ static void replay_batch(struct session *s, uint64_t now_ms)
     const bool read = (int32_t)(n->link.pings_answered - r->pings_due) >= 0 ||
                       now_ms - r->batch_ms > BATCH_ANSWER_MS;
     enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
+    if (now_ms - r->batch_ms > s->env->failover->stall_ms) { /* it hangs */
+        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
+        return;
+    }
     if (!rtmp_chunk_writer_empty(&n->link.out) || !read)
         return;
     const bool done = replay_some(s, BATCH_BYTES, BATCH_MESSAGES, now_ms);
@@ -600,6 +604,7 @@ static void start_replay(struct session *s, uint64_t now_ms)
     r->replaying = true;
     r->replay_at = r->keep.first;
     r->pings_due = fresh_link(s)->link.pings_answered;
+    r->batch_ms = now_ms;
     replay_batch(s, now_ms);
 }
 

@@ -382,6 +382,7 @@ static void on_node_connected(struct session *s, const struct session_event *ev,
 {
     if (s->links[ev->link].state != NODE_DIAL)
         return;
+    s->links[ev->link].answers_pings = ev->answers_pings;
     if (ev->link == s->rehome.link)
         rehome_node_connected(s, ev, now_ms);
     if (ev->link != s->current)
@@ -1037,7 +1038,7 @@ static void on_link_ping_due(struct session *s, uint64_t now_ms)
     s->link_ping_ms = now_ms + stall / 4;
     if (s->state != SESS_RELAY || !n || n->state != NODE_LIVE)
         return;
-    const bool answers = n->link.pings_answered > 0;
+    const bool answers = n->answers_pings || n->link.pings_answered > 0;
     if (now_ms - s->link_tick_ms > stall / 2) /* it was us who heard nothing: give it time */
         s->link_heard_ms = now_ms;
     s->link_tick_ms = now_ms;

@@ -94,7 +94,7 @@ enum session_event_kind {
     SE_SHARE_STARTED,  /* node, reason: its node link is live */
     SE_SHARE_ENDED,    /* why, node: the status code of the node's refusal, if it was one */
     SE_RELEASED,       /* the publisher we take over from has closed its node link */
-    SE_NODE_CONNECTED, /* link, proxy */
+    SE_NODE_CONNECTED, /* link, proxy, answers_pings */
     SE_NODE_FAILED,    /* link: could not connect */
     SE_NODE_BYTES,     /* link, bytes */
     SE_NODE_ENDED,     /* link: end of file or reset */
@@ -123,6 +123,7 @@ struct session_event {
     enum place_reason reason;
     const uint8_t *proxy;
     size_t proxy_len;
+    bool answers_pings; /* SE_NODE_CONNECTED: the node has answered some before */
     bool reset; /* SE_NODE_ENDED */
     bool follow, planned, ready;
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */

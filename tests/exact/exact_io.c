@@ -1,9 +1,10 @@
 /* A publisher of numbered, checksummed messages and players that look at each one that arrives:
  * many streams and players in one process, for the drills of tests/system/test_rehoming.py.
  *   exact PORT STREAMS PLAYERS SECONDS [key=value ...]
- * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, name=PREFIX, time=FIRST (1000), drain=MS
- * (3000), stagger=MS between players (20), twice=1: two messages at each time, slow=N: the first
- * player of each stream reads N bytes a second until the end.
+ * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, codec=avc|hevc|av1 (with AAC, AAC, Opus),
+ * name=PREFIX, time=FIRST (1000), drain=MS (3000), stagger=MS between players (20), twice=1: two
+ * messages at each time, slow=N: the first player of each stream reads N bytes a second until the
+ * end, peers=1: a line with what each connection saw, before the last.
  * Begins with "ready" when every player has media; SIGTERM ends it early. The last line is JSON:
  * what was lost, repeated, corrupt, back in time, shifted in time, how many connections ended. */
 #define _GNU_SOURCE
@@ -26,13 +27,45 @@ enum {
     FRAME_MS = 40,
     AUDIO_MS = 23,
     TICK_MS = 5,
-    HEAD_BYTES = 5, /* of a frame: FLV header and composition time */
+    HEAD_BYTES = 5, /* of a frame: FLV header and composition time, or FourCC */
     FRAME_MAX = 256 * 1024,
     GAPS_MAX = 65536,
     GAP_SEEN_MS = 50, /* shorter ones are how frames come */
 };
 
 enum { AUDIO = 0, VIDEO, KINDS };
+
+/* First bytes of keyframes, other frames and audio frames; the sequence headers. */
+struct codec {
+    const char *name;
+    uint8_t key[HEAD_BYTES], inter[HEAD_BYTES], audio[HEAD_BYTES];
+    uint8_t video_header[12], audio_header[8];
+    uint8_t audio_header_len;
+};
+
+static const struct codec codecs[] = {
+    {.name = "avc",
+     .key = {0x17, 1},
+     .inter = {0x27, 1},
+     .audio = {0xaf, 1},
+     .video_header = {0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe0},
+     .audio_header = {0xaf, 0, 0x12, 0x10},
+     .audio_header_len = 4},
+    {.name = "hevc", /* Enhanced RTMP: CodedFramesX */
+     .key = {0x93, 'h', 'v', 'c', '1'},
+     .inter = {0xa3, 'h', 'v', 'c', '1'},
+     .audio = {0xaf, 1},
+     .video_header = {0x90, 'h', 'v', 'c', '1', 1, 1, 0x60},
+     .audio_header = {0xaf, 0, 0x12, 0x10},
+     .audio_header_len = 4},
+    {.name = "av1", /* Enhanced RTMP: CodedFrames, for audio too */
+     .key = {0x91, 'a', 'v', '0', '1'},
+     .inter = {0xa1, 'a', 'v', '0', '1'},
+     .audio = {0x91, 'O', 'p', 'u', 's'},
+     .video_header = {0x90, 'a', 'v', '0', '1', 0x81, 0x05, 0x0c},
+     .audio_header = {0x90, 'O', 'p', 'u', 's', 'O', 'p', 'u'},
+     .audio_header_len = 8},
+};
 
 struct sent { /* of one stream and kind: the time of each message */
     uint32_t *times;
@@ -49,11 +82,20 @@ struct stream {
     uint32_t groups;
 };
 
+/* What was wrong with what a player received. */
+struct faults {
+    uint64_t lost;    /* between what it has */
+    uint64_t missing; /* behind the last it has */
+    uint64_t repeated, corrupt, back, shifted;
+};
+
 struct peer {
     struct node_link link;
     struct stream *stream;
     bool player, live, ended;
+    struct faults faults;
     int fd;
+    unsigned port; /* our own */
     ev_io rd, wr;
     struct block *in;
     bool any[KINDS];
@@ -78,7 +120,9 @@ static struct {
     struct peer *peer;
     uint64_t end_ms;
     bool stopped, ready;
-    uint64_t lost, repeated, corrupt, back, shifted, disconnects, refused, received, ends;
+    const struct codec *codec;
+    bool peer_lines;
+    uint64_t disconnects, refused, received, ends;
     uint32_t gaps[GAPS_MAX];
     uint32_t gap_count, worst_gap;
 } t;
@@ -115,8 +159,7 @@ static size_t make_frame(uint8_t *buf, int kind, bool key, uint32_t stream, uint
 {
     const size_t len = kind == VIDEO ? t.frame_bytes * (key ? 3 : 1) : 180;
     memset(buf, (int)(number & 0x7f), len);
-    const uint8_t head[HEAD_BYTES] = {kind == AUDIO ? 0xaf : key ? 0x17 : 0x27, 1};
-    memcpy(buf, head, HEAD_BYTES);
+    memcpy(buf, kind == AUDIO ? t.codec->audio : key ? t.codec->key : t.codec->inter, HEAD_BYTES);
     put_u32(buf + HEAD_BYTES, stream);
     put_u32(buf + HEAD_BYTES + 4, number);
     put_u32(buf + len - 4, checksum(buf, len - 4));
@@ -174,10 +217,11 @@ static void start_stream(struct peer *p)
     st->time_at_start = t.first_time;
     send_bytes(p, RTMP_DATA_AMF0, st->time_at_start, meta, sizeof meta - 1);
     if (t.kinds[VIDEO])
-        send_bytes(p, RTMP_VIDEO, st->time_at_start,
-                   "\x17\x00\x00\x00\x00\x01\x42\xc0\x1e\xff\xe0\x00", 12);
+        send_bytes(p, RTMP_VIDEO, st->time_at_start, t.codec->video_header,
+                   sizeof t.codec->video_header);
     if (t.kinds[AUDIO])
-        send_bytes(p, RTMP_AUDIO, st->time_at_start, "\xaf\x00\x12\x10", 4);
+        send_bytes(p, RTMP_AUDIO, st->time_at_start, t.codec->audio_header,
+                   t.codec->audio_header_len);
 }
 
 static void note_gap(struct peer *p, uint64_t now_ms)
@@ -192,6 +236,12 @@ static void note_gap(struct peer *p, uint64_t now_ms)
         t.gaps[t.gap_count++] = (uint32_t)gap;
 }
 
+static bool is_header(int kind, const uint8_t *buf, size_t len)
+{
+    const uint8_t *header = kind == VIDEO ? t.codec->video_header : t.codec->audio_header;
+    return len >= 2 && memcmp(buf, header, 2) == 0;
+}
+
 static void look_at(struct peer *p, struct rtmp_msg *m, uint64_t now_ms)
 {
     static uint8_t buf[FRAME_MAX];
@@ -199,15 +249,16 @@ static void look_at(struct peer *p, struct rtmp_msg *m, uint64_t now_ms)
     if (m->type != RTMP_VIDEO && m->type != RTMP_AUDIO)
         return;
     const size_t len = rtmp_msg_peek(m, buf, sizeof buf);
-    if (len >= 2 && buf[1] == 0)
-        return; /* a sequence header */
+    if (is_header(kind, buf, len))
+        return;
     const uint32_t number = len > 16 ? get_u32(buf + HEAD_BYTES + 4) : 0;
     const struct sent *s = &p->stream->sent[kind];
+    struct faults *f = &p->faults;
     t.received++;
     note_gap(p, now_ms);
     if (len <= 16 || get_u32(buf + len - 4) != checksum(buf, len - 4) ||
         get_u32(buf + HEAD_BYTES) != (uint32_t)(p->stream - t.stream) || number >= s->count) {
-        t.corrupt++;
+        f->corrupt++;
         return;
     }
     if (p->any[kind] && number != p->next[kind]) {
@@ -215,12 +266,12 @@ static void look_at(struct peer *p, struct rtmp_msg *m, uint64_t now_ms)
         fprintf(stderr, "exact: %s player %ld kind %d: %u, expected %u\n", p->stream->name,
                 (long)(p - t.peer), kind, number, p->next[kind]);
         if (again)
-            t.repeated++;
+            f->repeated++;
         else
-            t.lost += number - p->next[kind];
+            f->lost += number - p->next[kind];
     }
-    t.shifted += s->times[number] != m->timestamp;
-    t.back += p->any[kind] && (int32_t)(m->timestamp - p->last_time[kind]) < 0;
+    f->shifted += s->times[number] != m->timestamp;
+    f->back += p->any[kind] && (int32_t)(m->timestamp - p->last_time[kind]) < 0;
     p->any[kind] = true;
     p->last_time[kind] = m->timestamp;
     if (number >= p->next[kind])
@@ -316,7 +367,7 @@ static bool read_once(struct peer *p)
     while ((r = node_link_next(&p->link, &in, &ev)) == PARSE_OK)
         on_event(p, &ev, clock_mono_ms());
     if (r == PARSE_BAD) {
-        t.corrupt++;
+        p->faults.corrupt++;
         end_peer(p);
     }
     return !p->ended;
@@ -362,8 +413,12 @@ static void open_peer(struct peer *p, struct stream *st, bool player)
     p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (p->fd < 0 || connect(p->fd, (const struct sockaddr *)&addr, sizeof addr) < 0)
         die("connect");
-    if (fcntl(p->fd, F_SETFL, O_NONBLOCK) < 0)
+    struct sockaddr_in own = {0};
+    socklen_t own_len = sizeof own;
+    if (fcntl(p->fd, F_SETFL, O_NONBLOCK) < 0 ||
+        getsockname(p->fd, (struct sockaddr *)&own, &own_len) < 0)
         die("socket");
+    p->port = ntohs(own.sin_port);
     setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     rtmp_write_connect(&w, 1, "live", "rtmp://127.0.0.1/live", "exact");
     struct rtmp_msg *command = command_of(p);
@@ -446,36 +501,77 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* What was sent and never came. */
+static void note_missing(struct peer *p, int kind)
+{
+    const uint32_t count = p->stream->sent[kind].count;
+    if (p->next[kind] >= count)
+        return;
+    fprintf(stderr, "exact: %s player %ld kind %d: ends at %u of %u\n", p->stream->name,
+            (long)(p - t.peer), kind, p->next[kind], count);
+    p->faults.missing += count - p->next[kind];
+}
+
+static void report_peers(void)
+{
+    for (uint32_t i = 0; i < t.peers; i++) {
+        const struct peer *p = &t.peer[i];
+        const struct faults *f = &p->faults;
+        printf(
+            "%s{\"port\": %u, \"stream\": \"%s\", \"player\": %s, \"ended\": %s, \"lost\": %llu, "
+            "\"missing\": %llu, \"repeated\": %llu, \"corrupt\": %llu, \"back\": %llu, "
+            "\"shifted\": %llu}",
+            i ? ", " : "[", p->port, p->stream->name, p->player ? "true" : "false",
+            p->ended ? "true" : "false", (unsigned long long)f->lost,
+            (unsigned long long)f->missing, (unsigned long long)f->repeated,
+            (unsigned long long)f->corrupt, (unsigned long long)f->back,
+            (unsigned long long)f->shifted);
+    }
+    puts("]");
+}
+
 static void report(void)
 {
     uint64_t sent = 0, silent = 0;
+    struct faults all = {0};
     for (uint32_t i = 0; i < t.peers; i++) {
-        const struct peer *p = &t.peer[i];
+        struct peer *p = &t.peer[i];
         for (int kind = 0; kind < KINDS; kind++) {
-            const uint32_t count = p->stream->sent[kind].count;
             if (!p->player)
-                sent += count;
+                sent += p->stream->sent[kind].count;
             else if (!p->any[kind])
                 silent += t.kinds[kind];
-            else if (p->next[kind] < count) {
-                fprintf(stderr, "exact: %s player %u kind %d: ends at %u of %u\n", p->stream->name,
-                        i, kind, p->next[kind], count);
-                t.lost += count - p->next[kind];
-            }
+            else
+                note_missing(p, kind);
         }
+        all.lost += p->faults.lost + p->faults.missing;
+        all.repeated += p->faults.repeated;
+        all.corrupt += p->faults.corrupt;
+        all.back += p->faults.back;
+        all.shifted += p->faults.shifted;
     }
+    if (t.peer_lines)
+        report_peers();
     qsort(t.gaps, t.gap_count, sizeof t.gaps[0], by_size);
     printf("{\"sent\": %llu, \"received\": %llu, \"lost\": %llu, \"repeated\": %llu, \"corrupt\": "
            "%llu, \"back\": %llu, \"shifted\": %llu, \"disconnects\": %llu, \"refused\": %llu, "
            "\"ends\": %llu, \"silent\": %llu, \"gaps\": %u, \"gap_median\": %u, \"gap_worst\": "
            "%u}\n",
-           (unsigned long long)sent, (unsigned long long)t.received, (unsigned long long)t.lost,
-           (unsigned long long)t.repeated, (unsigned long long)t.corrupt,
-           (unsigned long long)t.back, (unsigned long long)t.shifted,
+           (unsigned long long)sent, (unsigned long long)t.received, (unsigned long long)all.lost,
+           (unsigned long long)all.repeated, (unsigned long long)all.corrupt,
+           (unsigned long long)all.back, (unsigned long long)all.shifted,
            (unsigned long long)t.disconnects, (unsigned long long)t.refused,
            (unsigned long long)t.ends, (unsigned long long)silent, t.gap_count,
            t.gap_count ? t.gaps[t.gap_count / 2] : 0, t.worst_gap);
     fflush(stdout);
+}
+
+static bool find_codec(const char *name)
+{
+    for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++)
+        if (strcmp(codecs[i].name, name) == 0)
+            t.codec = &codecs[i];
+    return strcmp(t.codec->name, name) == 0;
 }
 
 static bool option(const char *arg)
@@ -502,6 +598,12 @@ static bool option(const char *arg)
         t.kinds[VIDEO] = strchr(value, 'v') != NULL;
         return true;
     }
+    if (strncmp(arg, "codec=", 6) == 0)
+        return find_codec(value);
+    if (strcmp(arg, "peers=1") == 0) {
+        t.peer_lines = true;
+        return true;
+    }
     if (strncmp(arg, "name=", 5) == 0) {
         snprintf(t.prefix, sizeof t.prefix, "%s", value);
         return true;
@@ -517,6 +619,7 @@ int main(int argc, char **argv)
     t.drain_ms = 3000;
     t.stagger_ms = 20;
     t.kinds[AUDIO] = t.kinds[VIDEO] = true;
+    t.codec = &codecs[0];
     snprintf(t.prefix, sizeof t.prefix, "exact");
     for (int i = 5; i < argc; i++)
         if (!option(argv[i]))

@@ -243,8 +243,10 @@ static bool node_commands(struct stage *t, int link, const struct words *words)
 static bool node_line(struct stage *t, int link, const struct words *w)
 {
     if (is(w, 1, "connected"))
-        stage_step(t, &(struct session_event){
-                          .kind = SE_NODE_CONNECTED, .link = link, .node = "10.0.0.1:1935"});
+        stage_step(t, &(struct session_event){.kind = SE_NODE_CONNECTED,
+                                              .link = link,
+                                              .node = "10.0.0.1:1935",
+                                              .answers_pings = is(w, 2, "pings")});
     else if (is(w, 1, "failed"))
         stage_step(t, &(struct session_event){.kind = SE_NODE_FAILED, .link = link});
     else if (is(w, 1, "ended") || is(w, 1, "reset"))

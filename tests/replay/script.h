@@ -11,7 +11,7 @@
  *   placed NODE [epoch N] [wait] [took_over] [publication N] [replay MS]      answers to "place"
  *   unplaced WHY
  *   released | moved NODE | taken_over | close WHY
- *   nodeI connected | failed | ended | reset      I: 0 or 1
+ *   nodeI connected [pings] | failed | ended | reset      I: 0 or 1; pings: it is known to answer
  *   nodeI hello                  S0 S1 S2
  *   nodeI connect_result | connect_error CODE | stream MSID | status LEVEL CODE
  *   nodeI accepts                hello, connect_result, stream 1

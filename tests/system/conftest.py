@@ -3,6 +3,7 @@
 import os
 import signal
 
+import exact as exact_client
 import media
 import nodes
 import procs
@@ -181,3 +182,15 @@ def client(stack):
 def fakes(fake):
     """fakes(3) -> FakeNodes f1, f2, f3."""
     return lambda count=3, **behaviour: [fake(f"f{i + 1}", **behaviour) for i in range(count)]
+
+
+@pytest.fixture
+def exact(stack):
+    """exact(router, streams, players) -> Exact, when all its players have media."""
+
+    def make(router, streams, players, **options):
+        e = exact_client.Exact(router, streams, players, **options)
+        stack.append(e)
+        return e.wait_ready()
+
+    return make

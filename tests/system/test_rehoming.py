@@ -2,9 +2,7 @@
 by build/<preset>/bin/exact. WEIR_TEST_LONG=1 for the full length."""
 
 import hashlib
-import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -12,57 +10,15 @@ import time
 
 import healthd
 import media
-import nodes
 import procs
 import pytest
 import rtmp
-import weir
+from exact import Exact
 
 LONG = bool(os.environ.get("WEIR_TEST_LONG"))
 only_long = pytest.mark.skipif(not LONG, reason="long")
 EASY = {"max_load_factor": 0}
 OFTEN = {"max_moves": 1000}
-
-
-def exact_binary():
-    beside = pathlib.Path(weir.binary()).with_name("exact")  # the release preset builds no tests
-    return str(beside if beside.exists() else nodes.ROOT / "build" / "dev" / "bin" / "exact")
-
-
-class Exact:
-    """streams publishers with players each; report() ends it and gives what it found."""
-
-    def __init__(self, router, streams, players, seconds=3600, **options):
-        argv = [exact_binary(), str(router.port), str(streams), str(players), str(seconds)]
-        self.proc = procs.Proc(argv + [f"{k}={v}" for k, v in options.items()], name="exact")
-
-    def wait_ready(self):
-        self.proc.out.wait(lambda line: line == "ready", what="all players have media")
-        return self
-
-    def stop(self):
-        self.proc.kill()
-
-    def report(self):
-        if self.proc.running:
-            self.proc.signal(signal.SIGTERM)
-        self.proc.wait()
-        result = json.loads(self.proc.out.items[-1])
-        print(result)
-        wrong = ("lost", "repeated", "corrupt", "back", "shifted", "disconnects", "refused", "ends", "silent")
-        assert result["received"] > 0
-        assert {k: result[k] for k in wrong} == dict.fromkeys(wrong, 0), self.proc.err.tail()
-        return result
-
-
-@pytest.fixture
-def exact(stack):
-    def make(router, streams, players, **options):
-        e = Exact(router, streams, players, **options)
-        stack.append(e)
-        return e.wait_ready()
-
-    return make
 
 
 class FarHost:
@@ -256,26 +212,6 @@ def test_leave(cluster, router, exact):
     assert_gaps(r, result, 1000)
 
 
-def test_worker_killed(cluster, router, exact):
-    """Its own clients go, those of the others stay; no stream is on two nodes afterwards."""
-    three = cluster(3)
-    r = router(three, workers=2, placement=EASY, failover=OFTEN)
-    e = Exact(r, 6, 3).wait_ready()
-    try:
-        three[0].kill()
-        os.kill(r.workers()[1], signal.SIGKILL)
-        time.sleep(1)
-        three[0].start()
-        time.sleep(1)
-        e.proc.signal(signal.SIGTERM)
-        e.proc.wait()
-        result = json.loads(e.proc.out.items[-1])
-        assert result["repeated"] == result["corrupt"] == result["back"] == 0
-        procs.eventually(lambda: not any(n.live() for n in three), what="all streams have ended")
-    finally:
-        e.stop()
-
-
 def test_no_node_left(cluster, router, exact):
     """Clients are held, the publisher is read on, and all of it arrives when a node comes back."""
     two = cluster(2)
@@ -302,9 +238,7 @@ def test_no_node_left_for_long(cluster, router):
         two[0].start()
         r.wait_log("stream_moved")
         time.sleep(2)
-        e.proc.signal(signal.SIGTERM)
-        e.proc.wait()
-        result = json.loads(e.proc.out.items[-1])
+        result = e.end()
         assert result["lost"] > 0
         assert result["repeated"] == result["corrupt"] == result["back"] == result["shifted"] == result["disconnects"] == 0
         assert not r.logs("session_closed", why="no_node")

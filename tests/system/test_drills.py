@@ -1,0 +1,223 @@
+"""What goes wrong in the middle of a move, and moves without end: the longer drills of live streams (test_rehoming.py has the
+others). Whether a node is empty, and where a stream is, its own statistics page says. WEIR_TEST_LONG=1 for the full length."""
+
+import os
+import random
+import signal
+import time
+
+import admin as api
+import procs
+import pytest
+from exact import Exact
+
+LONG = bool(os.environ.get("WEIR_TEST_LONG"))
+EASY = {"max_load_factor": 0}
+OFTEN = {"max_moves": 1000}
+
+
+@pytest.fixture
+def admin(stack, tmp_path):
+    def make(router):
+        a = api.Admin(tmp_path / "admin", router)
+        stack.append(a)
+        return a
+
+    return make
+
+
+def all_live(nodes):
+    """Names with a publisher; a name is there twice if two nodes have one."""
+    return sorted(key for n in nodes for key in n.live())
+
+
+def on_the_way(router):
+    """Streams whose move has begun and is not over."""
+    last = {line["stream"]: line["event"] for line in router.proc.err.items if line.get("event") in ("stream_moving", "stream_moved")}
+    return [stream for stream, event in last.items() if event == "stream_moving"]
+
+
+def none_is_open(router, lost=()):
+    """Every session that was placed has ended, or went with its worker."""
+    closed = {line["sid"] for line in router.logs("session_closed")}
+    return all(line["sid"] in closed for line in router.logs("stream_placed") if line["sid"] not in lost)
+
+
+class Guests:
+    """Publishers with players that come, stay for some seconds and go, again and again under the same names."""
+
+    def __init__(self, router, places, stack):
+        self.router, self.stack = router, stack
+        self.there = {place: self.new(place) for place in range(places)}
+        self.reports = []
+
+    def new(self, place):
+        e = Exact(self.router, 2, 2, seconds=random.randint(2, 5), name=f"guest{place}-", gop=500, drain=1000)
+        self.stack.append(e)
+        return e
+
+    def turn(self):
+        """Those who have gone are looked at, and come again."""
+        for place, e in list(self.there.items()):
+            if not e.proc.running:
+                self.look_at(e)
+                self.there[place] = self.new(place)
+
+    def look_at(self, e):
+        e.proc.wait()
+        self.reports.append(e.report())
+        self.stack.remove(e)
+
+    def finish(self):
+        for e in self.there.values():
+            self.look_at(e)
+
+
+def test_drain_in_turn(cluster, router, admin, exact, stack):
+    """Each node in turn, round and round, while publishers come and go: nothing is missed, and a node is empty when its drain
+    says so, and stays empty."""
+    three = cluster(3)
+    r = router(three, workers=4, placement=EASY, failover=OFTEN)
+    a = admin(r)
+    e = exact(r, 20 if LONG else 6, 3)
+    guests = Guests(r, 4 if LONG else 2, stack)
+    until = time.monotonic() + (600 if LONG else 8)
+    drains, closing, took = 0, [], []
+
+    def set_state(node, state):
+        assert a.ask("PUT", f"/api/v1/nodes/{node.id}/state", {"state": state}).status == 200
+
+    def says_so(node):
+        n = a.get(f"/api/v1/nodes/{node.id}")
+        return n["state"] == "drain" and n["streams"] == n["sessions"] == 0
+
+    while time.monotonic() < until or drains < 3:
+        node = three[drains % 3]
+        guests.turn()
+        began = time.monotonic()
+        set_state(node, "drain")
+        procs.eventually(lambda: says_so(node), what=f"the drain of {node.id} says that it is empty", every=0.005)
+        said = time.monotonic()
+        took.append(said - began)
+        procs.eventually(lambda: not node.streams(), timeout=2, what=f"{node.id} has seen them leave", every=0.005)
+        closing.append(time.monotonic() - said)
+        for _ in range(4):
+            time.sleep(random.uniform(0.02, 0.2))
+            guests.turn()
+            assert not node.streams() and says_so(node)
+        set_state(node, "enabled")
+        drains += 1
+        time.sleep(random.uniform(0.1, 0.8))
+    guests.finish()
+    result = e.report()
+    messages = result["received"] + sum(g["received"] for g in guests.reports)
+    moved = len(r.logs("stream_moved", reason="drain"))
+    print(f"{drains} drains in {max(took):.3f} s at most, {moved} moves, {len(guests.reports)} times guests, {messages} messages")
+    print(f"the node had seen them leave {max(closing):.3f} s later at most")
+    assert {line["reason"] for line in r.logs("stream_moved")} == {"drain"}
+    assert result["gap_worst"] < 2000
+
+
+@pytest.mark.parametrize("how", ["killed", "hanging", "hung before"])
+def test_new_node_lost(how, cluster, router, exact):
+    """The node that the streams are on their way to dies too, or hangs, at any moment of the move."""
+    three = cluster(3)
+    r = router(three, workers=2, placement=EASY, failover={**OFTEN, "stall": "1s"})
+    e = exact(r, 6, 3, bytes=20000)
+    names = all_live(three)
+    hit = 0
+    for i in range(20 if LONG else 3):
+        old = procs.eventually(lambda: next((n for n in three[i % 3 :] + three if n.live()), None))
+        new, last = random.sample([n for n in three if n is not old], 2)
+        mark = r.mark()
+        if how == "hung before":
+            new.pause()
+        old.kill()
+        r.wait_log("stream_moving", since=mark)
+        if how != "hung before":
+            time.sleep(random.uniform(0, 0.12))
+            new.kill() if how == "killed" else new.pause()
+        procs.eventually(lambda: all_live([last]) == names and not on_the_way(r), what="all are on the third")
+        hit += len(r.logs("stream_retried", since=mark, node=new.id)) + len(r.logs("stream_moving", since=mark, node=new.id))
+        old.start()
+        new.start() if how == "killed" else new.resume()
+        procs.eventually(lambda: all_live(three) == names, what="none is on two")
+    result = e.report()
+    print(f"{hit} times the new node was lost")
+    assert hit > 0
+    assert result["gap_worst"] < (2000 if how == "killed" else 5000)
+
+
+def test_claim_lost(cluster, router, publish, play):
+    """Somebody else takes the stream over while it has no node: it is on one afterwards, and nobody waits for the other."""
+    three = cluster(3)
+    r = router(three, workers=4, placement=EASY, failover={**OFTEN, "stall": "1s"})
+    for i in range(6 if LONG else 2):
+        url = r.url(f"live/x{i}")
+        first = publish(url)
+        players = [play(url) for _ in range(3)]
+        for p in players:
+            p.wait_packets(5)
+        home = next(n for n in three if n.live())
+        others = [n for n in three if n is not home]
+        for n in others:
+            n.pause()
+        mark = r.mark()
+        home.kill()
+        r.wait_log("stream_moving", since=mark)
+        second = publish(url, wait=False)
+        assert first.wait() != 0
+        r.wait_why("taken_over", since=mark)
+        for n in others:
+            n.resume()
+        home.start()
+        second.wait_sending(frames=40)
+        for p in players:
+            p.wait_packets(p.count() + 40)
+        procs.eventually(lambda: all_live(three) == [f"live/x{i}"], what="it is on one node")
+        second.finish()
+        for p in players:
+            p.kill()
+        procs.eventually(lambda: none_is_open(r), what="all sessions have ended")
+        procs.eventually(lambda: not any(n.streams() for n in three), what="all nodes are empty")
+
+
+def unharmed(peer):
+    return not peer["ended"] and not any(peer[k] for k in ("lost", "repeated", "corrupt", "back", "shifted"))
+
+
+def test_worker_killed(cluster, router, stack):
+    """A worker dies in the middle of a move: its own clients go, those of the others miss nothing."""
+    three = cluster(3)
+    r = router(three, workers=3, placement=EASY, failover=OFTEN)
+    survived, lost = 0, set()
+    for i in range(20 if LONG else 2):
+        mark = r.mark()
+        e = Exact(r, 6, 3, bytes=20000, name=f"s{i}-", peers=1)
+        stack.append(e)
+        e.wait_ready()
+        placed = r.logs("stream_placed", since=mark)
+        worker = {int(line["client"].rpartition(":")[2]): int(line["worker"]) for line in placed}
+        old = next(n for n in three if n.live())
+        slot = random.randrange(3)
+        lost |= {line["sid"] for line in placed if line["worker"] == str(slot)}
+        pids, mark = r.workers(), r.mark()
+        old.kill()
+        r.wait_log("stream_moving", since=mark)
+        time.sleep(random.uniform(0, 0.12))
+        os.kill(pids[slot], signal.SIGKILL)
+        old.start()
+        r.wait_log("worker_started", since=mark, worker=slot)
+        procs.eventually(lambda: len(e.ended()) == sum(w == slot for w in worker.values()), what="its clients have gone")
+        gone = {stream for stream, kind in e.ended() if kind == "publisher"}
+        left = [f"live/s{i}-{k}" for k in range(6) if f"s{i}-{k}" not in gone]
+        procs.eventually(lambda: all_live(three) == left, what="each stream that is left is on one node")
+        e.end()
+        for p in e.peers():
+            if worker[p["port"]] != slot:
+                survived += 1
+                assert unharmed(p) and (p["stream"] in gone or p["missing"] == 0), (p, e.proc.err.tail())
+        stack.remove(e)
+        procs.eventually(lambda: none_is_open(r, lost), what="all sessions have ended")
+        procs.eventually(lambda: not any(n.streams() for n in three), what="all nodes are empty")
+    print(f"{survived} clients of other workers")
