@@ -7,7 +7,6 @@
 #include "router/place_io.h"
 
 enum {
-    MOVES_AT_ONCE = 64,      /* planned ones of a worker that are under way */
     MOVES_LOOK_MS = 60000,   /* after a change of the nodes */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
@@ -246,22 +245,17 @@ void move_planned(struct worker *w)
 {
     const double per_turn = w->config->failover.moves_per_second * (STORE_POLL_MS / 1000.0);
     const uint64_t now_ms = clock_mono_ms();
-    uint32_t under_way = 0;
     if (w->config->failover.max_moves == 0 || !moves_wanted(w, now_ms))
         return;
     w->moves_allowed += per_turn;
     if (w->moves_allowed > per_turn + 1)
         w->moves_allowed = per_turn + 1;
-    for (const struct session_conn *c = w->conns; c; c = c->next)
-        under_way += c->s.state == SESS_REHOME && c->s.kind == SESSION_PUBLISH;
     for (struct session_conn *c = w->conns, *next; c; c = next) {
         next = c->next;
-        if (w->moves_allowed < 1 || under_way >= MOVES_AT_ONCE)
+        if (w->moves_allowed < 1)
             return;
-        if (!move_one(c, now_ms))
-            continue;
-        w->moves_allowed--;
-        under_way++;
+        if (move_one(c, now_ms))
+            w->moves_allowed--;
     }
 }
 

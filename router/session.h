@@ -124,7 +124,7 @@ struct session_event {
     const uint8_t *proxy;
     size_t proxy_len;
     bool answers_pings; /* SE_NODE_CONNECTED: the node has answered some before */
-    bool reset; /* SE_NODE_ENDED */
+    bool reset;         /* SE_NODE_ENDED */
     bool follow, planned, ready;
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */
     enum rehome_cause cause;

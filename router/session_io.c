@@ -116,8 +116,16 @@ static ssize_t read_some(struct worker *w, int fd, struct block **in, struct sli
 
 /* ---- the end ---- */
 
+static void end_setup(struct session_conn *c, struct node_socket *n)
+{
+    if (n->setup >= 0)
+        setups_leave(&c->w->setups, n->setup);
+    n->setup = -1;
+}
+
 static void close_node_socket(struct session_conn *c, struct node_socket *n)
 {
+    end_setup(c, n);
     if (n->fd < 0)
         return;
     ev_io_stop(c->w->loop, &n->rd);
@@ -180,6 +188,33 @@ static void log_closed(struct session_conn *c)
         log_text(K_DETAIL, detail));
 }
 
+/* ---- links that wait until others are set up ---- */
+
+static void wait_for_setups(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    if (c->waiting)
+        return;
+    c->waiting = true;
+    c->next_waiting = NULL;
+    *(w->waiting ? w->waiting_end : &w->waiting) = c;
+    w->waiting_end = &c->next_waiting;
+}
+
+static void stop_waiting(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    struct session_conn **at = &w->waiting;
+    if (!c->waiting)
+        return;
+    while (*at != c)
+        at = &(*at)->next_waiting;
+    *at = c->next_waiting;
+    if (w->waiting_end == &c->next_waiting)
+        w->waiting_end = at;
+    c->waiting = false;
+}
+
 /* Closes what the system holds at once; the memory goes at the end of the loop turn. */
 static void finish(struct session_conn *c)
 {
@@ -196,6 +231,7 @@ static void finish(struct session_conn *c)
         close(c->fd);
     for (int i = 0; i < SESSION_LINKS; i++)
         close_node_socket(c, &c->nodes[i]);
+    stop_waiting(c);
     stream_index_remove(&w->streams, &c->member);
     if (c->s.leads)
         share_spread(c);
@@ -392,14 +428,27 @@ static void on_connected(struct session_conn *c, int i)
     ev_io_start(c->w->loop, &n->rd);
 }
 
-/* Sockets whose link is off, or is another one by now. */
+/* Sockets whose link is off, or is another one by now; those that are set up. */
 static void close_left_sockets(struct session_conn *c)
 {
     for (int i = 0; i < SESSION_LINKS; i++) {
         const struct node_link *l = &c->s.links[i];
         if (l->state == NODE_OFF || c->nodes[i].generation != l->generation)
             close_node_socket(c, &c->nodes[i]);
+        else if (l->state == NODE_LIVE)
+            end_setup(c, &c->nodes[i]);
     }
+}
+
+/* A link of a stream that moves: not while too many are on their way to that node. */
+static bool may_dial(struct session_conn *c, int i)
+{
+    if (c->s.state != SESS_REHOME)
+        return true;
+    c->nodes[i].setup = setups_enter(&c->w->setups, c->s.link_nodes[i]);
+    if (c->nodes[i].setup < 0)
+        wait_for_setups(c);
+    return c->nodes[i].setup >= 0;
 }
 
 /* True if there was news for the session. */
@@ -407,7 +456,7 @@ static bool dial_new_links(struct session_conn *c)
 {
     bool news = false;
     for (int i = 0; i < SESSION_LINKS; i++)
-        if (c->s.links[i].state == NODE_DIAL && c->nodes[i].fd < 0)
+        if (c->s.links[i].state == NODE_DIAL && c->nodes[i].fd < 0 && may_dial(c, i))
             news = dial(c, i) || news;
     return news;
 }
@@ -558,6 +607,21 @@ void session_post(struct session_conn *c, const struct session_event *ev)
         return;
     c->todo |= step(c, ev);
     session_run(c);
+}
+
+void session_dial_waiting(struct worker *w)
+{
+    uint32_t count = 0;
+    if (!w->setups.left)
+        return;
+    w->setups.left = false;
+    for (const struct session_conn *c = w->waiting; c; c = c->next_waiting)
+        count++;
+    while (w->waiting && count-- > 0) { /* who has to wait on comes behind these */
+        struct session_conn *c = w->waiting;
+        stop_waiting(c);
+        session_run(c);
+    }
 }
 
 /* ---- events of the sockets ---- */
@@ -725,6 +789,7 @@ struct session_conn *session_conn_create(struct worker *w, int fd,
     c->fd = fd;
     c->peer = *peer;
     c->nodes[0].fd = c->nodes[1].fd = -1;
+    c->nodes[0].setup = c->nodes[1].setup = -1;
     c->opened_wall_ms = clock_wall_ms();
     session_init(&c->s, &w->env, worker_session_id(w), clock_mono_ms());
     ev_io_init(&c->rd, client_ready, fd, EV_READ);

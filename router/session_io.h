@@ -9,6 +9,7 @@ struct node_socket {
     uint32_t generation; /* of the link it was opened for */
     bool connecting;
     bool broken; /* writing failed: read to the end, which tells why */
+    int setup;   /* it is being set up for a move: what setups_leave() wants; -1: it is not */
     ev_io rd, wr;
     struct block *in; /* being read into, while somebody refers to it */
 };
@@ -22,6 +23,8 @@ struct session_conn {
     ev_io rd, wr;
     struct block *in;
     struct node_socket nodes[SESSION_LINKS];
+    struct session_conn *next_waiting; /* of those whose link waits for others to be set up */
+    bool waiting;
     ev_timer timer;
     uint64_t timer_at_ms; /* when it will fire; 0: stopped */
     bool proxy_expected;  /* a PROXY header comes before C0 */
@@ -62,7 +65,8 @@ MUST_CHECK struct session_conn *session_conn_create(struct worker *w, int fd,
                                                     const struct sockaddr_storage *peer);
 /* Performs what is to be done, sends what waits. */
 void session_run(struct session_conn *c);
-/* Frees those that ended in this turn. */
+/* At the end of a loop turn: dials what waited for others; frees those that ended in it. */
+void session_dial_waiting(struct worker *w);
 void session_free_dead(struct worker *w);
 
 #endif

@@ -320,6 +320,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *w = watcher->data;
+    session_dial_waiting(w);
     session_free_dead(w);
     const uint64_t turn_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
     if (turn_us > 0)

@@ -10,6 +10,7 @@
 #include "router/admission.h"
 #include "router/listen_io.h"
 #include "router/session.h"
+#include "router/setups.h"
 #include "router/shared.h"
 #include "router/stream_index.h"
 
@@ -69,6 +70,8 @@ struct worker {
     struct session_conn *conns;                        /* doubly linked list */
     struct session_conn *refresh_at;                   /* whose counters are written next */
     struct session_conn *dead;                         /* freed at the end of the loop turn */
+    struct setups setups;
+    struct session_conn *waiting, **waiting_end; /* to dial: first come, first served */
     uint32_t conn_count;
 
     struct worker_listener listeners[LISTENERS_MAX];

@@ -55,6 +55,7 @@ enum {
     WORKER_BEAT_TIMEOUT_MS = 5000, /* a worker whose loop has not turned for so long is killed */
     STORE_POLL_MS = 50,            /* how soon a change elsewhere is seen without a doorbell */
     IOV_BATCH = 128,               /* pieces of one writev */
+    SETUPS_PER_NODE = 64,          /* links of moving streams that a worker sets up to a node at once */
 };
 
 #endif

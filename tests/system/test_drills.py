@@ -4,6 +4,7 @@ others). Whether a node is empty, and where a stream is, its own statistics page
 import os
 import random
 import signal
+import threading
 import time
 
 import admin as api
@@ -221,3 +222,19 @@ def test_worker_killed(cluster, router, stack):
         procs.eventually(lambda: none_is_open(r, lost), what="all sessions have ended")
         procs.eventually(lambda: not any(n.streams() for n in three), what="all nodes are empty")
     print(f"{survived} clients of other workers")
+
+
+def test_setups_at_once(cluster, fake, router, exact):
+    """A node that gets all streams of another one gets no more than 64 at a time."""
+    one, other = cluster(1)[0], fake("f1", gate=threading.Event())
+    r = router([one], failover={"stall": "10s"}, router={"dial_timeout": "10s"})
+    e = exact(r, 100, 0, kind="v", bytes=100, drain=500)
+    procs.eventually(lambda: len(one.live()) == 100, what="all are there")
+    r.reload(nodes=[one, other])
+    one.kill()
+    other.wait(lambda f: sum(s.name is not None for s in f.sessions) == 64)
+    time.sleep(0.2)
+    assert other.accepted == 64
+    other.does.gate.set()
+    other.wait(lambda f: len(f.publishers) == 100)
+    assert e.end()["disconnects"] == 0
