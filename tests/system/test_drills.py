@@ -238,3 +238,44 @@ def test_setups_at_once(cluster, fake, router, exact):
     other.does.gate.set()
     other.wait(lambda f: len(f.publishers) == 100)
     assert e.end()["disconnects"] == 0
+
+
+def workers_of(router, kind):
+    return {line["stream"]: {x["worker"] for x in router.logs("stream_placed", kind=kind, stream=line["stream"])}
+            for line in router.logs("stream_placed", kind=kind)}
+
+
+LEGACY = [
+    {"kind": "v"},
+    {"gop": 10000},
+    {"time": 2**32 - 4000},
+    {"bytes": 20000, "slow": 300000},
+]
+# nginx-rtmp finds no keyframes in these, and one keyframe is none to who comes later
+NO_KEYFRAMES_SEEN = [{"codec": "hevc"}, {"codec": "av1", "twice": 1}, {"codec": "av1", "kind": "v", "gop": 10000}, {"gop": 3600000}]
+
+
+@pytest.mark.parametrize("kinds, wait_key", [(LEGACY, "on"), (NO_KEYFRAMES_SEEN, "off")])
+def test_kinds_together(kinds, wait_key, cluster, router, exact, stack):
+    """Video alone, long groups, times that wrap, slow players; HEVC, AV1 and Opus, one keyframe for ever; players that join in
+    the middle, of a group or of a move; on other workers than their publishers."""
+    three = cluster(3, edits=[("wait_key on;", f"wait_key {wait_key};")])
+    r = router(three, workers=4, placement=EASY, failover=OFTEN)
+    there = [exact(r, 1, 2, name=f"kind{i}-", **what) for i, what in enumerate(kinds)]
+    joining = Exact(r, 1, 20, stagger=250, gop=1000)
+    stack.append(joining)
+    for i in range(12 if LONG else 3):
+        mark = r.mark()
+        node = procs.eventually(lambda: next((n for n in three[i % 3 :] + three if n.live()), None))
+        time.sleep(random.uniform(0.7, 1.5))
+        node.kill()
+        r.wait_log("stream_moved", since=mark)
+        time.sleep(random.uniform(0.2, 0.6))
+        node.start()
+    joining.wait_ready()
+    for e in (*there, joining):
+        e.proc.signal(signal.SIGTERM)
+    for e in (*there, joining):
+        e.report()
+    publishers, players = workers_of(r, "publish"), workers_of(r, "play")
+    assert any(players[stream] - publishers[stream] for stream in publishers)
