@@ -536,6 +536,7 @@ class NodeBehaviour:
     chunk_size: int = 4096
     proxy: bool = False  # a PROXY header stands before C0
     echo_pings: bool = True
+    own_clock: bool = False  # each player's times begin at 0
 
 
 @dataclass
@@ -549,6 +550,7 @@ class NodeSession:
     messages: list = field(default_factory=list)
     reading: threading.Event = field(default_factory=threading.Event)  # cleared: it takes nothing more
     closed: bool = False
+    zero: int = None  # time of the first message it was sent, with own_clock
 
 
 class FakeNode:
@@ -728,7 +730,14 @@ class FakeNode:
                 payload = payload[len(amf_encode("@setDataFrame")) :]
             with contextlib.suppress(OSError):
                 csid = {AUDIO: 6, VIDEO: 7}.get(m.type, 5)
-                player.conn.send(m.type, payload, 1, m.ts, csid)
+                player.conn.send(m.type, payload, 1, self._time(player, m), csid)
+
+    def _time(self, player, m):
+        if not self.does.own_clock:
+            return m.ts
+        if player.zero is None:
+            player.zero = m.ts
+        return max(0, m.ts - player.zero)
 
     def _leave(self, s):
         name = (s.name or "").split("?")[0]

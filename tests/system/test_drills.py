@@ -10,6 +10,7 @@ import time
 import admin as api
 import procs
 import pytest
+import rtmp
 from exact import Exact
 
 LONG = bool(os.environ.get("WEIR_TEST_LONG"))
@@ -279,3 +280,51 @@ def test_kinds_together(kinds, wait_key, cluster, router, exact, stack):
         e.report()
     publishers, players = workers_of(r, "publish"), workers_of(r, "play")
     assert any(players[stream] - publishers[stream] for stream in publishers)
+
+
+def content(m):
+    return m.type, bytes(m.payload)
+
+
+def test_clock_of_its_own(fakes, router, publish, client, clip):
+    """Nodes that restart the clock for each player, as SRS does: the player goes on at a keyframe, on a clock that never steps
+    back nor far ahead, whichever of the nodes it is on."""
+    three = fakes(3, own_clock=True)
+    r = router(three, placement=EASY, failover={"stall": "500ms"})
+    publish(r.url("live/x")).wait_sending(frames=125)  # older than failover.reach and a group of pictures
+    c = client(r)
+    c.play("x")
+    numbers = {content(m): i for i, m in enumerate(m for m in clip.messages() if m.type == rtmp.VIDEO and m.payload[1] == 1)}
+    keys = {content(m) for m in clip.messages() if m.type == rtmp.VIDEO and m.payload[0] == 0x17}
+    got = c.recv_media(60)
+    for moves in (1, 2):
+        mark = r.mark()
+        home = next(n for n in three if n.publishers)
+        home.stop()
+        r.wait_log("player_rehomed", since=mark)
+        got += c.recv_media(100)
+    for kind in (rtmp.AUDIO, rtmp.VIDEO):
+        times = [m.ts for m in got if m.type == kind and m.payload[1] != 0]
+        steps = [b - a for a, b in zip(times, times[1:])]
+        assert len(times) > 50 and min(steps) >= 0 and max(steps) < 1000, steps
+    video = [m for m in got if content(m) in numbers]
+    jumps = [b for a, b in zip(video, video[1:]) if numbers[content(b)] != (numbers[content(a)] + 1) % len(numbers)]
+    assert len(jumps) == moves and all(content(m) in keys for m in jumps)
+    assert not r.logs("session_closed")
+
+
+def test_node_media_server(nms, router, exact):
+    """It passes the publisher's times on, so nothing is missed."""
+    two = [nms("m1"), nms("m2")]
+    r = router(two, workers=2, placement=EASY, failover=OFTEN)
+    e = exact(r, 3, 2)
+    for i in range(6 if LONG else 2):
+        mark = r.mark()
+        node = two[i % 2]
+        time.sleep(random.uniform(1, 2))
+        node.kill()
+        time.sleep(random.uniform(0.5, 1))
+        node.start()
+        assert not on_the_way(r), r.proc.err.tail(mark)
+    e.report()
+    assert r.logs("stream_moved")
