@@ -185,12 +185,15 @@ static enum err overview_read(struct api *a, struct overview *o)
     enum err e = facts_read(a->store, a->config->cluster_name, a->now_ms, &o->facts);
     if (e != ERR_OK)
         return e;
-    e = census_processes(a->store, &o->processes, &o->process_count);
+    uint64_t streams = 0;
+    e = census_streams(a->store, &streams);
+    if (e == ERR_OK)
+        e = census_processes(a->store, &o->processes, &o->process_count);
     if (e != ERR_OK)
         facts_clear(&o->facts);
     else
-        census_take(&o->facts, o->processes, o->process_count, &a->config->placement, a->now_ms,
-                    &o->census);
+        census_take(&o->facts, o->processes, o->process_count, streams, &a->config->placement,
+                    a->now_ms, &o->census);
     return e;
 }
 

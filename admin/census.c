@@ -20,7 +20,6 @@ static void count_node(const struct node *n, struct census *out)
     out->nodes_up += n->health == NODE_UP;
     out->nodes_down += n->health == NODE_DOWN;
     out->nodes_unknown += n->health == NODE_UNKNOWN;
-    out->streams += n->streams;
 }
 
 /* A router is counted once, by the first of its workers that is alive. */
@@ -64,9 +63,10 @@ static bool would_panic(const struct node_table *nodes, const struct config_plac
 }
 
 void census_take(const struct facts *f, const struct process_record *processes, uint32_t count,
-                 const struct config_placement *policy, uint64_t now_ms, struct census *out)
+                 uint64_t streams, const struct config_placement *policy, uint64_t now_ms,
+                 struct census *out)
 {
-    *out = (struct census){.nodes_version = f->nodes->version};
+    *out = (struct census){.nodes_version = f->nodes->version, .streams = streams};
     for (uint32_t i = 0; i < f->nodes->count; i++) {
         count_node(&f->nodes->nodes[i], out);
         out->bandwidth_in += f->status[i].bandwidth_in;
@@ -75,6 +75,20 @@ void census_take(const struct facts *f, const struct process_record *processes, 
     for (uint32_t i = 0; i < count; i++)
         count_process(processes, i, now_ms, out);
     out->panic = would_panic(f->nodes, policy, now_ms);
+}
+
+static bool count_claim(void *arg, const struct claim *c)
+{
+    uint64_t *streams = arg;
+    (void)c;
+    ++*streams;
+    return true;
+}
+
+enum err census_streams(struct store *s, uint64_t *out)
+{
+    *out = 0;
+    return store_claims_list(s, count_claim, out);
 }
 
 struct process_list {

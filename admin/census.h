@@ -1,5 +1,5 @@
-/* admin/census.h - the cluster counted: nodes by state, sessions, processes. For /api/v1/cluster and /metrics.
- * Tests: tests/unit/admin/test_api.c */
+/* admin/census.h - the cluster counted: nodes by state, sessions, processes. For /api/v1/cluster
+ * and /metrics. Tests: tests/unit/admin/test_api.c */
 #ifndef WEIR_ADMIN_CENSUS_H
 #define WEIR_ADMIN_CENSUS_H
 
@@ -14,14 +14,18 @@ struct census {
     uint64_t bandwidth_in, bandwidth_out;         /* bit/s, as the nodes see it */
     uint64_t nodes_version;
     uint64_t workers_behind; /* alive, but do not act on that version yet */
-    bool panic; /* so few nodes are up that streams are placed on all */
+    bool panic;              /* so few nodes are up that streams are placed on all */
 };
 
+/* streams: from census_streams(). */
 void census_take(const struct facts *f, const struct process_record *processes, uint32_t count,
-                 const struct config_placement *policy, uint64_t now_ms, struct census *out);
+                 uint64_t streams, const struct config_placement *policy, uint64_t now_ms,
+                 struct census *out);
 /* Of any kind; gone after 5 s without a heartbeat. */
 bool census_alive(const struct process_record *p, uint64_t now_ms);
 
+/* Live ones. The nodes' own counts have a stream that moves twice. */
+MUST_CHECK enum err census_streams(struct store *s, uint64_t *out);
 /* All process records, the dead ones too, in an array from malloc. */
 MUST_CHECK enum err census_processes(struct store *s, struct process_record **out, uint32_t *count);
 

@@ -165,9 +165,10 @@ static struct session_record add_session(struct fixture *f, enum session_kind ki
 
 static void claimed(void *arg, enum err e, const struct claim *c)
 {
-    (void)arg;
-    (void)c;
+    uint64_t *epoch = arg;
     assert_int_equal(e, ERR_OK);
+    if (epoch)
+        *epoch = c->epoch;
 }
 
 static struct session_record publish(struct fixture *f, const char *key, const char *node)
@@ -564,7 +565,11 @@ static void test_cluster(void **state)
     struct fixture *f = *state;
     add_node(f, "n1");
     add_node(f, "n2");
-    (void)publish(f, "live/a", "n1");
+    const struct session_record r = publish(f, "live/a", "n1");
+    uint64_t epoch = 0;
+    store_claim_get(f->store, &r.key, 30000, clock_wall_ms(), claimed, &epoch);
+    /* on its way it counts on both nodes, and is one stream */
+    store_claim_move(f->store, &r.key, epoch, "n2", true, 0, clock_wall_ms(), claimed, NULL);
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/cluster", NULL), 200);
     expect(f, "name", "demo");
     expect(f, "nodes/total", "2");

@@ -60,7 +60,7 @@ static int setup(void **state)
                                     .process_count = WORKERS + 1,
                                     .now_ms = now_ms};
     static const struct config_placement policy = {.panic_threshold = 0.5};
-    census_take(&f->facts, f->processes, WORKERS + 1, &policy, now_ms, &f->all.cluster.census);
+    census_take(&f->facts, f->processes, WORKERS + 1, 0, &policy, now_ms, &f->all.cluster.census);
     f->all.cluster.store_up = 1;
     *state = f;
     return 0;
