@@ -91,7 +91,7 @@ COUNT
 
 build()
 {
-    cmake --preset "$1" && cmake --build --preset "$1"
+    cmake --preset "$1" && nice -n 15 cmake --build --preset "$1" # lanes are waiting for something else beside it
 }
 
 fuzz()
@@ -162,16 +162,18 @@ command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 step packages need_packages "${packages[@]}"
 
-for preset in release dev asan fuzz; do # fuzz is the build with clang
+for preset in release dev; do
     step "build-$preset" build "$preset"
 done
 step build-haproxy conf/haproxy/build.sh
+start_lane lane_others
+start_lane lane_busy
+step build-asan build asan
+start_lane lane_sanitized
+step build-fuzz build fuzz # the build with clang
 for preset in dev asan; do
-    run_suite "ctest-$preset" ctest --preset "$preset" -j 2 --timeout 120 --output-junit "$logs/ctest-$preset.xml"
+    run_suite "ctest-$preset" nice -n 10 ctest --preset "$preset" -j 2 --timeout 300 --output-junit "$logs/ctest-$preset.xml"
     count_suite "ctest-$preset"
-done
-for lane in lane_others lane_busy lane_sanitized; do
-    start_lane "$lane"
 done
 for source in tests/fuzz/fuzz_*.c; do
     what=$(basename "$source" .c)
