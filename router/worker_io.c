@@ -431,9 +431,17 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
 /* ---- the end ---- */
 
 static void close_all(struct worker *w, enum close_why why)
+static struct session_conn *client_from(struct session_conn *c)
 {
-    for (struct session_conn *c = w->conns, *next; c; c = next) {
-        next = c->next;
+    while (c && c->s.leads)
+        c = c->next;
+    return c;
+}
+
+/* A shared link goes with its last player, so it is not the one to go on from. */
+{
+    for (struct session_conn *c = client_from(w->conns), *next; c; c = next) {
+        next = client_from(c->next);
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = why});
     }
 }

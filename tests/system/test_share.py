@@ -152,3 +152,17 @@ def test_streams_move_with_all_their_players(workers, cluster, router, exact):  
     assert not gone.streams()
     result = e.report()
     assert result["gap_worst"] < 2000
+
+
+def test_all_end_with_the_router(fakes, router, client):
+    """Also those who were there before a shared link that goes with its last player."""
+    r = router(fakes(1), relay=SHARED, router={"shutdown_grace": "500ms"})
+    client(r).publish("x")
+    first = client(r)
+    first.play("x")
+    client(r).play("x")
+    closed = r.mark()
+    first.close()
+    r.wait_closed(1, since=closed)
+    assert r.stop(10) == 0
+    r.wait_closed(3, since=closed)
