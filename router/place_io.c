@@ -86,6 +86,7 @@ void place_put_record(struct session_conn *c)
         share_put_records(c);
         return;
     }
+    c->record_stale = false;
     if (!w->store)
         return;
     if (!c->recorded)
@@ -107,6 +108,7 @@ void place_put_record(struct session_conn *c)
 
 static void delete_record(struct session_conn *c)
 {
+    c->record_stale = false;
     if (!c->recorded || !c->w->store)
         return;
     c->recorded = false;
@@ -130,10 +132,8 @@ void place_refresh_records(struct worker *w)
         if (!c)
             break;
         w->refresh_at = c->next;
-        if (c->record_stale) {
-            c->record_stale = false;
+        if (c->record_stale)
             place_put_record(c);
-        }
         if (!c->recorded || now - c->refresh_ms < REFRESH_EVERY_MS / 2)
             continue;
         note_pings(w, &c->s);

@@ -7,6 +7,8 @@ import media
 import procs
 import pytest
 import rtmp
+from admin import quote
+from test_admin import admin  # noqa: F401
 from test_rehoming import EASY, LONG, OFTEN, drill, exact  # noqa: F401
 
 SHARED = {"share_playback": "on"}
@@ -166,3 +168,23 @@ def test_all_end_with_the_router(fakes, router, client):
     r.wait_closed(1, since=closed)
     assert r.stop(10) == 0
     r.wait_closed(3, since=closed)
+
+
+def test_who_is_gone_has_no_record(cluster, router, publish, client, admin):  # noqa: F811
+    """Records of many players are written some time after a move, of those who are still there."""
+    two = cluster(2)
+    r = router(two, relay=SHARED, placement=EASY, failover=OFTEN)
+    a = admin(r)
+    name = r.key_on("n1").split("/", 1)[1]
+    publish(r.url(f"live/{name}"))
+    players = [client(r) for _ in range(60)]
+    for c in players:
+        c.play(name)
+    moved = r.mark()
+    two[0].kill()
+    r.wait_log("player_rehomed", since=moved)
+    for c in players:
+        c.send_command("deleteStream", 0, None, 1)
+    procs.eventually(lambda: a.get("/api/v1/streams/" + quote(f"live/{name}"))["players"] == 0, what="all are gone")
+    time.sleep(6)  # all counters are written once
+    assert [s for s in a.get("/api/v1/sessions")["items"] if s["kind"] == "play"] == []
