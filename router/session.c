@@ -588,7 +588,7 @@ static void on_client_pass(struct session *s, struct rtmp_msg *m, uint64_t now_m
     }
     if (s->kind == SESSION_PLAY)
         rehome_remember(s, m);
-    if (s->seat.share && m->type == RTMP_COMMAND_AMF0)
+    if (s->kind == SESSION_PLAY && m->type == RTMP_COMMAND_AMF0)
         shared_play_leave(s, now_ms);
     pass_to_node(s, m, now_ms);
     rtmp_msg_unref(copy);

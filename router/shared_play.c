@@ -91,8 +91,10 @@ void shared_play_ended(struct session *s, const struct session_event *ev, uint64
 
 void shared_play_leave(struct session *s, uint64_t now_ms)
 {
+    s->alone = true; /* also if it has no seat yet: the command may come with the play */
+    if (!s->seat.share)
+        return;
     share_leave_seat(&s->seat);
-    s->alone = true;
     if (s->state == SESS_RELAY)
         session_enter(s, SESS_PLACE, now_ms);
     session_look_up(s);

@@ -188,3 +188,18 @@ def test_who_is_gone_has_no_record(cluster, router, publish, client, admin):  # 
     procs.eventually(lambda: a.get("/api/v1/streams/" + quote(f"live/{name}"))["players"] == 0, what="all are gone")
     time.sleep(6)  # all counters are written once
     assert [s for s in a.get("/api/v1/sessions")["items"] if s["kind"] == "play"] == []
+
+
+def test_what_comes_with_the_play_is_asked_of_the_node(fakes, router, client):
+    """In one packet: the player has no seat yet."""
+    node = fakes(1)[0]
+    r = router([node], relay=SHARED)
+    client(r).play("x")
+    c = client(r)
+    msid = c.open()
+    with c.one_packet():
+        c.send_play("x", msid)
+        c.send_command("receiveVideo", 0, None, False, msid=msid)
+    assert c.expect_status()[1] == "status"
+    node.wait(lambda n: any(m.is_command and m.values[0] == "receiveVideo" for s in n.sessions for m in s.messages))
+    assert len(node.sessions) == 2
