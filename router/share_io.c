@@ -195,14 +195,10 @@ void share_spread(struct session_conn *lead)
 
 static void deliver(struct session_conn *c)
 {
-    const struct session *s = &c->s;
-    const bool full = s->client.link.out.queued_bytes >= s->env->relay->buffer_bytes;
-    if (s->seat.failed)
+    if (c->s.seat.failed)
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
-    else if (full || s->node_paused)
+    else /* its queue may be full now: that is watched */
         session_post(c, &(struct session_event){.kind = SE_FLUSHED});
-    else
-        session_run(c);
 }
 
 /* A thousand players are not served in one turn of the loop. */

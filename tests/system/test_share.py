@@ -203,3 +203,18 @@ def test_what_comes_with_the_play_is_asked_of_the_node(fakes, router, client):
     assert c.expect_status()[1] == "status"
     node.wait(lambda n: any(m.is_command and m.values[0] == "receiveVideo" for s in n.sessions for m in s.messages))
     assert len(node.sessions) == 2
+
+
+def test_a_stalled_player_of_small_messages_is_closed(fakes, router, client):
+    r = router(fakes(1), relay={**SHARED, "buffer": "64KiB", "stall_timeout": "500ms"})
+    publisher, stalled = client(r, chunk_size=4096), client(r)
+    publisher.publish("x")
+    stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled.play("x")
+    mark, ts = r.mark(), 0
+    while not r.logs("session_closed", since=mark):
+        for _ in range(100):
+            ts += 1
+            publisher.send(rtmp.AUDIO, b"\xaf\x01", msid=1, ts=ts)
+        assert ts < 400000
+    assert r.wait_log("session_closed", since=mark)["why"] == "stalled"
