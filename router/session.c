@@ -772,6 +772,8 @@ static void on_node_event(struct session *s, struct node_event *ev, uint64_t now
         rtmp_msg_unref(ev->msg);
         return;
     }
+    if (s->leads && says_end(ev))
+        share_forget(s->leads);
     switch (ev->kind) {
     case NODE_EV_ALIVE:
         on_node_alive(s, now_ms);

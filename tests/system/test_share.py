@@ -218,3 +218,20 @@ def test_a_stalled_player_of_small_messages_is_closed(fakes, router, client):
             publisher.send(rtmp.AUDIO, b"\xaf\x01", msid=1, ts=ts)
         assert ts < 400000
     assert r.wait_log("session_closed", since=mark)["why"] == "stalled"
+
+
+def test_what_is_over_is_shown_to_nobody(fakes, router, client):
+    """Where streams are not moved the node's word is final."""
+    node = fakes(1)[0]
+    r = router([node], relay=SHARED, failover={"max_moves": 0})
+    publisher, first = client(r), client(r)
+    publisher.publish("x")
+    first.play("x")
+    publisher.send(rtmp.VIDEO, b"\x17\x01\0\0\0old", msid=1, ts=1000)
+    first.recv_media(1)
+    node.players["x"][0].conn.send_status("NetStream.Play.UnpublishNotify")
+    first.recv_until(lambda m: m.is_command and m.status and m.status[0] == "NetStream.Play.UnpublishNotify")
+    late = client(r)
+    late.play("x")
+    publisher.send(rtmp.VIDEO, b"\x17\x01\0\0\0new", msid=1, ts=2000)
+    assert late.recv_media(1)[0].payload.endswith(b"new")
