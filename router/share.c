@@ -129,9 +129,9 @@ void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t ti
 {
     const bool media = m->type == RTMP_AUDIO || m->type == RTMP_VIDEO || m->type == RTMP_DATA_AMF0;
     const struct keep_policy newest = {.reach_ms = 0, .max_bytes = sh->keep_bytes};
-    if (!media) {
+    if (!media) { /* is for those, too, who are to have no media now, but not without end */
         for (struct share_seat *seat = sh->first; seat; seat = seat->next)
-            if (seat->open)
+            if (seat->open && queued(seat) < 2 * (sh->buffer_bytes + seat->begun_bytes))
                 queue(seat, m, msid, timestamp);
         return;
     }

@@ -231,6 +231,17 @@ static void a_full_queue_skips_to_a_keyframe_and_nobody_else_does(void **state)
     assert_string_equal(heard(&b->players[0]), "kafkfs");
 }
 
+static void statuses_do_not_fill_memory(void **state)
+{
+    struct bed *b = *state;
+    sit(b, 0);
+    push_all(b, "mhk");
+    for (int i = 0; i < 100; i++)
+        push(b, 's', BUFFER / 8);
+    assert_true(b->players[0].link.out.queued_bytes <= 2 * BUFFER + BUFFER / 8);
+    assert_false(b->players[0].seat.failed);
+}
+
 static void a_long_first_group_is_no_full_queue(void **state)
 {
     struct bed *b = *state;
@@ -281,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_publication_that_is_over_is_not_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_queue_skips_to_a_keyframe_and_nobody_else_does,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(statuses_do_not_fill_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_first_group_is_no_full_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(who_leaves_hears_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(times_are_those_that_players_see, setup, teardown),
