@@ -241,5 +241,5 @@ void splice_forget(struct splice *s)
 {
     memset(s->passed, 0, sizeof s->passed);
     s->any = s->rebased = false;
-    s->last_time = 0;
+    s->last_time = s->state_count = 0;
 }

@@ -74,7 +74,7 @@ void splice_feed_share(struct splice_feed *f);
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f);
 /* The new link is the only one from now on. */
 void splice_feed_alone(struct splice_feed *f);
-/* Another publication: its times have nothing to do with what was passed. */
+/* Another publication: its times have nothing to do with what was passed, its state is news. */
 void splice_forget(struct splice *s);
 
 #endif

@@ -234,12 +234,12 @@ static void test_another_publication(void **state)
     (void)state;
     struct bed b;
     start(&b);
-    feed(&b, 0, "v50000 a50000");
+    feed(&b, 0, "V50000:h v50000 a50000");
     splice_forget(&b.s);
     splice_feed_reset(&b.feeds[1], FEED_JOINING, false);
     b.out[0] = '\0';
-    feed(&b, 1, "v0 a0 v40");
-    assert_string_equal(b.out, "v0 a0 v40");
+    feed(&b, 1, "V0:h v0 a0 v40");
+    assert_string_equal(b.out, "V0:h v0 a0 v40");
     finish(&b);
 }
 
