@@ -469,12 +469,14 @@ static void count_setup(struct session_conn *c)
     const uint64_t now = clock_mono_us();
     const uint64_t alive =
         c->alive_us ? c->alive_us : now; /* its first answer came with the last */
-    p->placed++;
-    if (!c->lead) { /* else it needed no node */
+    if (!c->lead) {                      /* else it needed no node */
         process_histogram_add(&p->setup[SETUP_DIAL], alive - c->dialled_us);
         process_histogram_add(&p->setup[SETUP_ANSWER], now - alive);
     }
-    process_histogram_add(&p->setup[SETUP_TOTAL], now - c->asked_us);
+    if (!c->s.leads) { /* else nobody waited for it but its players */
+        p->placed++;
+        process_histogram_add(&p->setup[SETUP_TOTAL], now - c->asked_us);
+    }
     c->asked_us = 0; /* a second publication on the connection is measured anew */
 }
 

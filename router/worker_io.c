@@ -227,8 +227,7 @@ static void beat(struct worker *w)
 {
     struct process_record *p = &w->process;
     p->beat_ms = clock_wall_ms();
-    p->sessions = w->conn_count;
-    p->publishers = p->players = 0;
+    p->sessions = p->publishers = p->players = 0;
     p->kept_bytes = p->shared_links = 0;
     p->memory_bytes = w->blocks.live_bytes;
     p->loop_turn_max_us = w->turn_max_us;
@@ -238,8 +237,10 @@ static void beat(struct worker *w)
             p->shared_links++;
             p->share_skips += c->s.leads->skips;
             c->s.leads->skips = 0;
+            continue; /* it is nobody's connection */
         }
-        if ((c->s.state != SESS_RELAY && c->s.state != SESS_REHOME) || c->s.leads)
+        p->sessions++;
+        if (c->s.state != SESS_RELAY && c->s.state != SESS_REHOME)
             continue;
         p->kept_bytes += c->s.rehome.keep.bytes;
         if (c->s.kind == SESSION_PUBLISH)
@@ -430,7 +431,6 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
 
 /* ---- the end ---- */
 
-static void close_all(struct worker *w, enum close_why why)
 static struct session_conn *client_from(struct session_conn *c)
 {
     while (c && c->s.leads)
@@ -439,6 +439,7 @@ static struct session_conn *client_from(struct session_conn *c)
 }
 
 /* A shared link goes with its last player, so it is not the one to go on from. */
+static void close_all(struct worker *w, enum close_why why)
 {
     for (struct session_conn *c = client_from(w->conns), *next; c; c = next) {
         next = client_from(c->next);

@@ -9,6 +9,7 @@ import pytest
 import rtmp
 from admin import quote
 from test_admin import admin  # noqa: F401
+from test_metrics import value
 from test_rehoming import EASY, LONG, OFTEN, drill, exact  # noqa: F401
 
 SHARED = {"share_playback": "on"}
@@ -235,3 +236,17 @@ def test_what_is_over_is_shown_to_nobody(fakes, router, client):
     late.play("x")
     publisher.send(rtmp.VIDEO, b"\x17\x01\0\0\0new", msid=1, ts=2000)
     assert late.recv_media(1)[0].payload.endswith(b"new")
+
+
+def test_a_shared_link_is_no_session(fakes, router, client, admin):  # noqa: F811
+    r = router(fakes(1), relay=SHARED)
+    a = admin(r)
+    for _ in range(3):
+        client(r).play("x")
+
+    def metric(name):
+        return value(a, name + '{worker="router1/0"}')
+
+    procs.eventually(lambda: metric("weir_router_shared_links") == 1, what="the link is counted")
+    procs.eventually(lambda: metric("weir_router_players") == 3, what="so are the players")
+    assert metric("weir_router_sessions") == 3 and metric("weir_router_placements_total") == 3
