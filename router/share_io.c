@@ -135,30 +135,6 @@ void share_free(struct session_conn *lead)
 
 /* ---- what the lead's turn has brought ---- */
 
-static void end_share(struct session_conn *lead)
-{
-    struct shared_stream *st = stream_of(lead);
-    stream_index_remove(&lead->w->shares, &st->member);
-    while (st->share.first) {
-        struct session_conn *player = player_of(st->share.first);
-        player->lead = NULL;
-        session_post(player, &(struct session_event){.kind = SE_SHARE_ENDED,
-                                                     .why = lead->s.why,
-                                                     .node = lead->s.refusal});
-    }
-}
-
-/* Seats are taken at the front of the list: who comes while others are told is told by its own. */
-static void start_share(struct session_conn *lead)
-{
-    struct share *sh = lead->s.leads;
-    sh->started = true;
-    for (struct share_seat *seat = sh->first, *next; seat; seat = next) {
-        next = seat->next;
-        tell_started(player_of(seat), lead);
-    }
-}
-
 static void enqueue(struct worker *w, struct session_conn *c)
 {
     if (c->deliver_queued)
@@ -172,16 +148,24 @@ static void enqueue(struct worker *w, struct session_conn *c)
     w->deliver_last = c;
 }
 
+static void enqueue_all(struct session_conn *lead)
+{
+    for (struct share_seat *seat = lead->s.leads->first; seat; seat = seat->next)
+        enqueue(lead->w, player_of(seat));
+}
+
 void share_spread(struct session_conn *lead)
 {
     struct worker *w = lead->w;
     struct share *sh = lead->s.leads;
-    if (lead->s.state == SESS_CLOSING) {
-        end_share(lead);
-        return;
+    struct shared_stream *st = stream_of(lead);
+    if (lead->s.state == SESS_CLOSING && st->member.key) {
+        stream_index_remove(&w->shares, &st->member);
+        enqueue_all(lead);
+    } else if (!sh->started && lead->s.told_start) {
+        sh->started = true;
+        enqueue_all(lead);
     }
-    if (!sh->started && lead->s.told_start)
-        start_share(lead);
     for (struct share_seat *seat = sh->first; seat; seat = seat->next) {
         if (!seat->news)
             continue;
@@ -195,8 +179,14 @@ void share_spread(struct session_conn *lead)
 
 static void deliver(struct session_conn *c)
 {
-    if (c->s.seat.failed)
+    const struct session_conn *lead = c->s.seat.share ? c->lead : NULL;
+    if (lead && lead->s.state == SESS_CLOSING)
+        session_post(c, &(struct session_event){
+                            .kind = SE_SHARE_ENDED, .why = lead->s.why, .node = lead->s.refusal});
+    else if (c->s.seat.failed)
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
+    else if (lead && lead->s.leads->started && c->s.state == SESS_PLACE)
+        tell_started(c, lead);
     else /* its queue may be full now: that is watched */
         session_post(c, &(struct session_event){.kind = SE_FLUSHED});
 }
@@ -205,6 +195,9 @@ static void deliver(struct session_conn *c)
 void share_deliver(struct worker *w)
 {
     const uint64_t until_us = w->turn_began_us + DELIVER_WITHIN_US;
+    if (w->delivering) /* a player has gone, and its link with it: we go on below */
+        return;
+    w->delivering = true;
     for (uint32_t n = 1; w->deliver_first; n++) {
         struct session_conn *c = w->deliver_first;
         w->deliver_first = c->deliver_next;
@@ -216,6 +209,7 @@ void share_deliver(struct worker *w)
         if (n % DELIVER_CLOCK_EVERY == 0 && clock_mono_us() >= until_us)
             break;
     }
+    w->delivering = false;
     if (w->deliver_first)
         ev_idle_start(w->loop, &w->deliver);
     else

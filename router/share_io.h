@@ -15,7 +15,7 @@ struct shared_stream {
 bool share_place(struct session_conn *c);
 /* The player has left its seat, maybe: the last one ends the sharing. */
 void share_left(struct session_conn *c);
-/* What the lead's turn has brought goes to the players. */
+/* What the lead's turn has brought goes to the players: media, the start, the end. */
 void share_spread(struct session_conn *lead);
 /* The records of the players say what the lead's would. */
 void share_put_records(struct session_conn *lead);

@@ -67,6 +67,7 @@ struct worker {
     struct stream_index shares;                        /* struct shared_stream */
     struct session_conn *deliver_first, *deliver_last; /* have something to be sent */
     ev_idle deliver;                                   /* while there are any */
+    bool delivering;
     struct session_conn *conns;                        /* doubly linked list */
     struct session_conn *refresh_at;                   /* whose counters are written next */
     struct session_conn *dead;                         /* freed at the end of the loop turn */

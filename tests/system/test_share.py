@@ -1,6 +1,7 @@
 """relay.share_playback: one node link for all players of a stream on a worker."""
 
 import socket
+import threading
 import time
 
 import media
@@ -250,3 +251,26 @@ def test_a_shared_link_is_no_session(fakes, router, client, admin):  # noqa: F81
     procs.eventually(lambda: metric("weir_router_shared_links") == 1, what="the link is counted")
     procs.eventually(lambda: metric("weir_router_players") == 3, what="so are the players")
     assert metric("weir_router_sessions") == 3 and metric("weir_router_placements_total") == 3
+
+
+@pytest.mark.parametrize("answer, level", [("start", "status"), ("not_found", "error")])
+def test_many_who_wait_are_told(answer, level, fakes, router, client):
+    """Not all in one turn of the loop; some leave meanwhile."""
+    node = fakes(1)[0]
+    node.does.gate = threading.Event()
+    node.does.play = answer
+    r = router([node], relay=SHARED)
+    players = [client(r) for _ in range(100)]
+    for c in players:
+        msid = c.open()
+        c.send_play("x", msid)
+    node.wait(lambda n: n.sessions and n.sessions[0].name == "x")
+    mark = r.mark()
+    for c in players[:50:5]:
+        c.close()
+    r.wait_closed(10, since=mark)
+    node.does.gate.set()
+    for i, c in enumerate(players):
+        if i >= 50 or i % 5:
+            assert c.expect_status()[1] == level
+    assert len(node.sessions) == 1
