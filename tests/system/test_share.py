@@ -149,7 +149,7 @@ def test_streams_move_with_all_their_players(workers, cluster, router, exact):  
     three = cluster(3)
     r = router(three, workers=workers, placement=EASY, failover=OFTEN, relay=SHARED)
     e = exact(r, 20 if LONG else 6, 3)
-    drill(three, 20 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
+    drill(r, three, 20 if LONG else 3, lambda n: n.kill(), lambda n: n.start())
     gone = three[0]
     r.reload(nodes=three[1:])
     procs.eventually(lambda: not gone.live(), what="the node is empty")
