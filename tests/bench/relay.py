@@ -7,7 +7,8 @@ alone on one core and the load on another. Prints Markdown: medians of the runs,
         [--set relay.buffer=1MiB] [--profile DIR]
 
 --weir: another build of Weir, measured beside, to compare two. --set: a key of Weir's configuration, which is the default one
-otherwise. --size 0.1: a tenth of the sessions. Ends by itself, and whatever it started ends with it.
+otherwise. --size 0.1: a tenth of the sessions. Ends by itself, and whatever it started ends with it; on Ctrl-C it prints what it
+has.
 """
 
 import argparse
@@ -231,13 +232,13 @@ def weir_starter(build, **settings):
 
 
 class Bench:
-    def __init__(self, args, directory):
+    def __init__(self, args, directory, problems):
         self.args = args
         self.dir = pathlib.Path(directory)
         self.load = args.load or build_load()
         self.relay_core, self.load_core = args.cores
         self.settings = args.settings
-        self.problems = []
+        self.problems = problems
 
     def size(self, sessions):
         return max(1, round(sessions * self.args.size))
@@ -490,6 +491,10 @@ def number(v):
 class Results:
     def __init__(self):
         self.runs = []
+        self.machine = f"{datetime.date.today().isoformat()}, {machine()}"
+
+    def names(self):
+        return list(dict.fromkeys(r["what"] for r in self.runs))
 
     def add(self, what, relay, figures):
         self.runs.append({"what": what, "relay": relay, "figures": {k: v for k, v in figures.items() if v is not None}})
@@ -597,7 +602,6 @@ def measure(args, bench, relays, results):
                 results.add(what, relay, figures)
                 first = ", ".join(f"{LABELS[k]} {number(v)}" for k, v in list(figures.items())[:3] if v is not None)
                 print(f"{time.monotonic() - began:6.0f} s  run {run + 1}  {what}  {relay}: {first}", file=sys.stderr)
-    return names
 
 
 def update_doc(file, text):
@@ -623,28 +627,26 @@ def main():
         ours.append(name)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare(args)
-    results = Results()
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as directory:
-        bench = Bench(args, directory)
-        names = measure(args, bench, relays, results)
-    today = datetime.date.today().isoformat()
-    text = f"{today}, {machine()}. Median of {args.runs} runs of {args.seconds:g} s (lowest to highest).\n\n"
+    results, problems, interrupted = Results(), [], False
+    try:
+        with tempfile.TemporaryDirectory(prefix="weir-bench-") as directory:
+            measure(args, Bench(args, directory, problems), relays, results)
+    except KeyboardInterrupt:
+        interrupted = True
+    text = f"{results.machine}. Median of {args.runs} runs of {args.seconds:g} s (lowest to highest).\n\n"
     if args.size != 1:
         text += f"Sessions are {args.size:g} times what the titles say.\n\n"
-    text += "".join(results.table(what, list(relays)) + "\n\n" for what in names)
+    text += "".join(results.table(what, list(relays)) + "\n\n" for what in results.names())
     text += "".join(results.targets(name) + "\n\n" for name in ours)
     print(text)
-    if args.doc:
-        update_doc(pathlib.Path(args.doc), text)
-    for problem in bench.problems:
+    for problem in problems:
         print(f"NOT CLEAN: {problem}", file=sys.stderr)
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps({"date": today, "machine": machine(), "runs": results.runs}, indent=1))
-    return 1 if bench.problems else 0
+        pathlib.Path(args.json).write_text(json.dumps({"machine": results.machine, "runs": results.runs}, indent=1))
+    if args.doc and not interrupted:
+        update_doc(pathlib.Path(args.doc), text)
+    return 130 if interrupted else 1 if problems else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())
