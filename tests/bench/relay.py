@@ -335,7 +335,7 @@ class Bench:
         """The same messages and as many of them a second, spread over more sessions."""
         sessions = self.size(sessions)
         slow = {"slow": max(1, round(sessions / 100))}
-        figures = self.media(f"{sessions} sessions", name, start, slow, {"publishers": sessions, **slow})
+        figures = self.media(f"scale_{sessions}", name, start, slow, {"publishers": sessions, **slow})
         return {k: figures.get(k) for k in ("cpu_s_per_gb", "gbit_s", "latency_p99_ms", "late_percent", "long_turns_percent")}
 
     def setup(self, name, start, at_once=16, **options):

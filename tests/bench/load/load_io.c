@@ -149,9 +149,10 @@ static void node_started(struct load *l, struct peer *p)
         must(st->players != NULL, "memory");
     }
     st->players[st->player_count++] = p;
-    if (!g.quiet)
-        peer_send_headers(l, p);
-    if (!g.quiet && st->player_count == 1 && !st->publisher)
+    if (g.quiet)
+        return;
+    peer_send_headers(l, p);
+    if (p->state != PEER_ENDED && st->player_count == 1 && !st->publisher)
         begin(st, p->stream_id);
 }
 
@@ -222,6 +223,8 @@ static void client_started(struct load *l, struct peer *p)
     if (p->kind == PEER_PLAYER || g.quiet)
         return;
     peer_send_headers(l, p);
+    if (p->state == PEER_ENDED)
+        return;
     if (g.flat) {
         source_begin(&p->stream->source, &g.traffic, p->stream_id, load_now_ns(), 0);
         send_flat(p);
