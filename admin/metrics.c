@@ -381,6 +381,19 @@ static const struct metric metrics[] = {
      .per = PER_LIVE_WORKER,
      .help = "Media kept for the moving of live streams.",
      FIELD(process_record, kept_bytes)},
+    {.name = "weir_rehome_kept_stream_max_bytes",
+     .kind = METRIC_GAUGE,
+     .per = PER_LIVE_WORKER,
+     .help =
+         "Media kept of the live stream of which most is kept; never more than failover.gop_bytes.",
+     FIELD(process_record, kept_stream_bytes)},
+    {.name = "weir_rehome_kept_cuts_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_WORKER,
+     .help = "Groups of pictures no longer kept beyond failover.gop_bytes, or because memory was "
+             "short: "
+             "players of such a stream would miss something if its node died.",
+     FIELD(process_record, kept_cuts)},
     {.name = "weir_rehome_gap_seconds",
      .kind = METRIC_HISTOGRAM,
      .per = PER_WORKER_HISTOGRAM,

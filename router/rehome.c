@@ -67,25 +67,37 @@ void rehome_forget(struct session *s)
 {
     struct session_rehome *r = &s->rehome;
     const uint32_t count = r->count;
+    const uint64_t cuts = r->cuts;
     rehome_abandon(s);
     stream_keep_clear(&r->keep);
     for (int i = 0; i < SESSION_CONTROLS_MAX; i++)
         rtmp_msg_unref(r->controls[i]);
-    *r = (struct session_rehome){.link = -1, .count = count};
+    *r = (struct session_rehome){.link = -1, .count = count, .cuts = cuts};
     s->link_ping_ms = 0;
 }
 
 /* ---- what is kept ---- */
+
+/* Sessions must be able to go on receiving: what is kept goes first. */
+static bool memory_is_short(const struct session *s)
+{
+    const struct block_pool *b = s->env->pool->blocks;
+    return b->max_bytes != 0 && b->live_bytes > b->max_bytes / 4 * 3;
+}
 
 void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
 {
     if (!rehome_enabled(s))
         return;
     struct session_rehome *r = &s->rehome;
-    const struct keep_policy p = {.reach_ms = s->env->failover->reach_ms,
-                                  .max_bytes = s->env->failover->gop_bytes};
-    const uint64_t dropped = r->keep.dropped_messages;
+    struct keep_policy p = {.reach_ms = s->env->failover->reach_ms,
+                            .max_bytes = s->env->failover->gop_bytes};
+    if (memory_is_short(s) && r->keep.bytes < p.max_bytes)
+        p.max_bytes = r->keep.bytes; /* it takes no more than it has */
+    const uint64_t dropped = r->keep.dropped_messages, groups = r->keep.dropped_groups;
     stream_keep_push(&r->keep, m, &p, now_ms);
+    if (r->keep.dropped_groups > groups)
+        r->cuts += r->keep.dropped_groups - groups;
     if (s->state == SESS_REHOME && r->keep.dropped_messages > dropped)
         r->kept_dropped += r->keep.dropped_messages - dropped;
 }

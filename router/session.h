@@ -188,6 +188,7 @@ struct session_rehome {
     uint32_t moves; /* unplanned ones since */
     uint64_t moves_since_ms;
     uint64_t kept_dropped; /* messages given up during this move */
+    uint64_t cuts;         /* groups given up for want of room; whoever counts them clears this */
     /* player */
     struct splice splice;
     struct splice_feed feeds[SESSION_LINKS];

@@ -251,6 +251,7 @@ static void finish(struct session_conn *c)
         return;
     admission_leave(&w->admission, c->identified ? c->addr : NULL);
     w->process.bytes_in += c->s.client.bytes_in;
+    w->process.kept_cuts += c->s.rehome.cuts;
     w->process.bytes_out += c->s.bytes_out;
     w->process.closed[c->s.why]++;
     if (c->s.kind == SESSION_PUBLISH && c->s.started_ms != 0 &&

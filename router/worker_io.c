@@ -228,11 +228,11 @@ static void beat(struct worker *w)
     struct process_record *p = &w->process;
     p->beat_ms = clock_wall_ms();
     p->sessions = p->publishers = p->players = 0;
-    p->kept_bytes = p->shared_links = 0;
+    p->kept_bytes = p->kept_stream_bytes = p->shared_links = 0;
     p->memory_bytes = w->blocks.live_bytes;
     p->loop_turn_max_us = w->turn_max_us;
     w->turn_max_us = 0;
-    for (const struct session_conn *c = w->conns; c; c = c->next) {
+    for (struct session_conn *c = w->conns; c; c = c->next) {
         if (c->s.leads) {
             p->shared_links++;
             p->share_skips += c->s.leads->skips;
@@ -242,7 +242,12 @@ static void beat(struct worker *w)
         p->sessions++;
         if (c->s.state != SESS_RELAY && c->s.state != SESS_REHOME)
             continue;
-        p->kept_bytes += c->s.rehome.keep.bytes;
+        const uint64_t kept = c->s.rehome.keep.bytes;
+        p->kept_bytes += kept;
+        if (kept > p->kept_stream_bytes)
+            p->kept_stream_bytes = kept;
+        p->kept_cuts += c->s.rehome.cuts;
+        c->s.rehome.cuts = 0;
         if (c->s.kind == SESSION_PUBLISH)
             p->publishers++;
         else

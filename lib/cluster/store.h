@@ -261,7 +261,9 @@ struct process_record {
     uint64_t rehomed_players;
     uint64_t rehome_dropped;               /* messages given up while there was no node, beyond failover.gop_bytes */
     struct process_histogram rehome_gap;   /* without media at a player */
+    uint64_t kept_cuts;                    /* groups of pictures given up beyond failover.gop_bytes, or for want of memory */
     uint64_t kept_bytes;                   /* now, of all publishers: for failover.reach */
+    uint64_t kept_stream_bytes;            /* now, of the publisher with the most */
     uint64_t shared_links;                 /* now: node links that several players may share */
     uint64_t share_skips;                  /* a player of one was so slow that it missed a group of pictures */
     uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */

@@ -11,7 +11,7 @@
 #include "base/clock_io.h"
 
 /* Apart, so that nodes survive an upgrade that changes other records. */
-enum { DURABLE_SCHEMA = 1, LIVE_SCHEMA = 5 };
+enum { DURABLE_SCHEMA = 1, LIVE_SCHEMA = 6 };
 enum { DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
 #define DURABLE_MAP_BYTES ((size_t)64 << 20)
 #define LIVE_MAP_BYTES ((size_t)1 << 30)

@@ -203,7 +203,7 @@ static void rd_histogram(struct rd *r, struct process_histogram *h)
 }
 
 /* The totals in the order of the record. */
-enum { PROCESS_TOTALS = 20 };
+enum { PROCESS_TOTALS = 22 };
 static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, accepted),
     offsetof(struct process_record, refused),
@@ -222,7 +222,9 @@ static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, rehome_failed),
     offsetof(struct process_record, rehomed_players),
     offsetof(struct process_record, rehome_dropped),
+    offsetof(struct process_record, kept_cuts),
     offsetof(struct process_record, kept_bytes),
+    offsetof(struct process_record, kept_stream_bytes),
     offsetof(struct process_record, shared_links),
     offsetof(struct process_record, share_skips),
 };

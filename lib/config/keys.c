@@ -540,7 +540,8 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config, limits.session_rate_per_app)},
     {.path = "limits.memory",
-     .help = "Memory for the data of all sessions of the router; 0: no limit.",
+     .help = "Memory for the data of all sessions of the router; 0: no limit. From three quarters of "
+             "it on less is kept for `failover`.",
      .initial = "4GiB",
      .type = KEY_SIZE,
      .zero = true,

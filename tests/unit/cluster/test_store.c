@@ -117,7 +117,7 @@ static void test_other_schema(void **state)
     char error[CONFIG_ERROR_MAX];
     const struct store_options o = {.url = f->url, .live = f->live};
     const char *const dirs[] = {f->durable, f->live};
-    const uint64_t ours[] = {1, 5};
+    const uint64_t ours[] = {1, 6};
     for (size_t i = 0; i < 2; i++) {
         struct store *s = NULL;
         store_close(f->store);
