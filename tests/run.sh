@@ -17,7 +17,7 @@ readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py 
 sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
 # The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
 # and the drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
-readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)
+readonly busy=(tests/system/test_rehoming.py tests/system/test_drills.py tests/system/test_dashboard.py)
 readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
