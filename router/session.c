@@ -826,7 +826,7 @@ static void on_node_bytes(struct session *s, const struct session_event *ev, uin
     struct node_link *n = &s->links[ev->link];
     const uint32_t generation = n->generation;
     if (ev->link == s->current)
-        s->link_heard_ms = now_ms;
+        s->link_heard_ms = s->link_bytes_ms = now_ms;
     while (link_speaks(s, ev->link, generation)) {
         struct node_event out;
         const enum parse_result r = node_link_next(n, ev->bytes, &out);
@@ -1027,7 +1027,7 @@ static void on_ping_due(struct session *s, uint64_t now_ms)
 void session_watch_link(struct session *s, uint64_t now_ms)
 {
     const struct node_link *n = current_link(s);
-    s->link_heard_ms = s->link_tick_ms = now_ms;
+    s->link_heard_ms = s->link_bytes_ms = s->link_tick_ms = now_ms;
     s->link_pings = n ? n->link.pings_answered : 0;
     s->link_ping_ms = rehome_enabled(s) ? now_ms + s->env->failover->stall_ms / 4 : 0;
 }
@@ -1044,7 +1044,7 @@ static void on_link_ping_due(struct session *s, uint64_t now_ms)
     if (now_ms - s->link_tick_ms > stall / 2) /* it was us who heard nothing: give it time */
         s->link_heard_ms = now_ms;
     s->link_tick_ms = now_ms;
-    s->rehome.keep.held = now_ms - s->link_heard_ms > stall / 2;
+    s->rehome.keep.held = now_ms - s->link_bytes_ms > stall / 2; /* whoever was late */
     if (answers && now_ms - s->link_heard_ms >= patience) {
         rehome_link_lost(s, REHOME_SILENT, now_ms);
         return;

@@ -243,7 +243,8 @@ struct session {
     bool alone;             /* player: has asked for what a shared link cannot do */
 
     struct session_rehome rehome;
-    uint64_t link_heard_ms, link_ping_ms; /* of the current link: last bytes; next ping */
+    uint64_t link_bytes_ms;               /* of the current link: the last bytes */
+    uint64_t link_heard_ms, link_ping_ms; /* since when its silence counts; next ping */
     uint64_t link_tick_ms;                /* when that was last looked at */
     uint32_t link_pings;                  /* sent on it */
 
