@@ -18,7 +18,7 @@ sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
 # The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
 # and the drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
 readonly busy=(tests/system/test_rehoming.py tests/system/test_drills.py tests/system/test_dashboard.py)
-readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.py)
+readonly with_sanitized=(tests/system/test_{haproxy,routing,share,bench}.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 suite_limit=1500
@@ -165,11 +165,11 @@ step packages need_packages "${packages[@]}"
 for preset in release dev; do
     step "build-$preset" build "$preset"
 done
-step build-haproxy conf/haproxy/build.sh
 start_lane lane_others
 start_lane lane_busy
 step build-asan build asan
 start_lane lane_sanitized
+step build-haproxy conf/haproxy/build.sh
 step build-fuzz build fuzz # the build with clang
 for preset in dev asan; do
     run_suite "ctest-$preset" nice -n 10 ctest --preset "$preset" -j 2 --timeout 300 --output-junit "$logs/ctest-$preset.xml"
