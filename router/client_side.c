@@ -174,7 +174,6 @@ static enum parse_result on_command(struct client_side *c, struct rtmp_msg *m,
         return PARSE_OK;
     case RTMP_CMD_PLAY2: /* a node would play a stream that nobody was asked for, and that may live
                             on another node; no player sends it */
-        return PARSE_NEED_MORE;
     case RTMP_CMD_RELEASE_STREAM: /* no client waits for an answer to these; nginx-rtmp gives none
                                      either */
     case RTMP_CMD_FCPUBLISH:
