@@ -11,7 +11,7 @@ import rtmp
 from admin import quote
 from test_admin import admin  # noqa: F401
 from test_metrics import value
-from test_rehoming import EASY, LONG, OFTEN, assert_gaps, drill, exact  # noqa: F401
+from test_rehoming import EASY, LONG, OFTEN, assert_gaps, drill
 
 SHARED = {"share_playback": "on"}
 
