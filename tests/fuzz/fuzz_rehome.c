@@ -686,9 +686,21 @@ static void stall_node(struct world *w, int node)
     node_reads(w, node, 0);
 }
 
+/* Has had something of each type, so that two links can be told to be level. */
+static bool all_have_begun(const struct world *w)
+{
+    for (int i = 1; i < SESSIONS; i++)
+        if (w->stages[i].opened && !(w->players[i].any[0] && w->players[i].any[1]))
+            return false;
+    return true;
+}
+
+/* Who has only just come when a planned move begins is cut over after failover.grace. */
 static void drain_node(struct world *w, int node)
 {
     struct stage *t = &w->stages[0];
+    if (!all_have_begun(w))
+        return;
     w->nodes[node].draining = !w->nodes[node].draining;
     if (w->nodes[node].draining && t->s.state == SESS_RELAY && node_called(t->s.node) == node)
         stage_step(t, &(struct session_event){.kind = SE_MOVE, .cause = REHOME_DRAIN, .node = ""});
