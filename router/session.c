@@ -1079,7 +1079,8 @@ static void on_tick(struct session *s, uint64_t now_ms)
     }
     if (due(s->state_deadline_ms, now_ms)) {
         on_state_deadline(s, now_ms);
-        return;
+        if (s->state == SESS_CLOSING)
+            return;
     }
     if (due(s->phase_deadline_ms, now_ms)) {
         s->phase_deadline_ms = 0;
