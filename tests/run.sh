@@ -16,9 +16,10 @@ readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
 readonly sanitized_only=(tests/system/test_hostile.py tests/system/test_wire.py tests/system/test_proxy.py)
 sanitized_too=(tests/system/test_healthd.py tests/system/test_sessions.py)
 # The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
-# and the drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
-readonly busy=(tests/system/test_rehoming.py tests/system/test_drills.py tests/system/test_dashboard.py)
-readonly with_sanitized=(tests/system/test_{haproxy,routing,share,bench}.py)
+# and the first drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
+readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)
+readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.py)
+readonly drills=(tests/system/test_drills.py tests/system/test_share.py tests/system/test_bench.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 suite_limit=1500
@@ -112,13 +113,18 @@ system_tests()
 
 lane_others()
 {
-    local elsewhere=("${sanitized_only[@]}" "${busy[@]}" "${with_sanitized[@]}")
+    local elsewhere=("${sanitized_only[@]}" "${busy[@]}" "${with_sanitized[@]}" "${drills[@]}")
     system_tests release system tests/system "${elsewhere[@]/#/--ignore=}"
 }
 
 lane_busy()
 {
     system_tests release system-busy "${busy[@]}"
+}
+
+lane_drills()
+{
+    system_tests release system-drills "${drills[@]}"
 }
 
 lane_sanitized()
@@ -167,6 +173,7 @@ for preset in release dev; do
 done
 start_lane lane_others
 start_lane lane_busy
+start_lane lane_drills
 step build-asan build asan
 start_lane lane_sanitized
 step build-haproxy conf/haproxy/build.sh
@@ -181,7 +188,7 @@ for source in tests/fuzz/fuzz_*.c; do
 done
 wait "${beside[@]}"
 beside=()
-for name in system system-busy system-asan system-more; do
+for name in system system-busy system-drills system-asan system-more; do
     count_suite "$name"
 done
 step demo conf/demo.sh --once

@@ -53,3 +53,11 @@ class Exact:
         assert result["received"] > 0
         assert {k: result[k] for k in ZEROS} == dict.fromkeys(ZEROS, 0), self.proc.err.tail()
         return result
+
+
+def assert_gaps(r, result, usual_ms):
+    """At the players. One may take longer: the machine has other things to do too."""
+    gaps = sorted(int(line["ms"]) for line in r.logs("player_rehomed"))
+    median = gaps[len(gaps) // 2]
+    print(f"{len(gaps)} moves of players: median {median} ms, worst {gaps[-1]} ms without media")
+    assert median < usual_ms and result["gap_worst"] < usual_ms + 8000

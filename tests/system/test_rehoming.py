@@ -13,7 +13,7 @@ import media
 import procs
 import pytest
 import rtmp
-from exact import Exact
+from exact import Exact, assert_gaps
 
 LONG = bool(os.environ.get("WEIR_TEST_LONG"))
 only_long = pytest.mark.skipif(not LONG, reason="long")
@@ -92,14 +92,6 @@ def drill(r, nodes, rounds, hurt, heal, pause=(1.0, 2.0)):
         hurt_and_wait(r, hurt, node)
         sleep_random(0.5, 1.0)
         heal(node)
-
-
-def assert_gaps(r, result, usual_ms):
-    """At the players. One may take longer: the machine has other things to do too."""
-    gaps = sorted(int(line["ms"]) for line in r.logs("player_rehomed"))
-    median = gaps[len(gaps) // 2]
-    print(f"{len(gaps)} moves of players: median {median} ms, worst {gaps[-1]} ms without media")
-    assert median < usual_ms and result["gap_worst"] < usual_ms + 8000
 
 
 @pytest.mark.parametrize("workers", [1, 4])

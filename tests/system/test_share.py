@@ -9,9 +9,10 @@ import procs
 import pytest
 import rtmp
 from admin import quote
+from exact import assert_gaps
 from test_admin import admin  # noqa: F401
 from test_metrics import value
-from test_rehoming import EASY, LONG, OFTEN, assert_gaps, drill
+from test_rehoming import EASY, LONG, OFTEN, drill
 
 SHARED = {"share_playback": "on"}
 
@@ -145,7 +146,7 @@ def test_slow_players_miss_groups_and_harm_nobody(cluster, router, client, publi
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_streams_move_with_all_their_players(workers, cluster, router, exact):  # noqa: F811
+def test_streams_move_with_all_their_players(workers, cluster, router, exact):
     three = cluster(3)
     r = router(three, workers=workers, placement=EASY, failover=OFTEN, relay=SHARED)
     e = exact(r, 20 if LONG else 6, 3)
