@@ -199,12 +199,13 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
     place_put_record(c);
     c->placed_us = clock_mono_us();
     process_histogram_add(&w->process.setup[SETUP_LOOKUP], c->placed_us - c->asked_us);
-    c->told_epoch = c->found_live ? c->found.epoch : 0;
+    c->told_epoch = c->found_live ? c->s.stream->found.epoch : 0;
     session_post(c, &(struct session_event){.kind = SE_PLACED,
                                             .node = id,
                                             .reason = reason,
                                             .epoch = claim ? claim->epoch : 0,
-                                            .publication = c->found_live ? c->found.publication : 0,
+                                            .publication =
+                                                c->found_live ? c->s.stream->found.publication : 0,
                                             .took_over = took_over,
                                             .wait_release = wait});
     if (!claim)
@@ -256,7 +257,7 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
     }
     if (e == ERR_OK) {
         if (c->found_live)
-            count_stream(w, c->found.node, false);
+            count_stream(w, c->s.stream->found.node, false);
         count_stream(w, was.node, true);
         placed(c, was.node, was.reason, claim, was.takes_over);
     } else if ((e == ERR_CONFLICT || e == ERR_FULL) && c->place_rounds < PLACE_ROUNDS_MAX) {
@@ -277,7 +278,7 @@ static void take_claim(struct session_conn *c, const struct place_result *r, uin
     struct place_call *call = call_create(c);
     if (!call)
         return;
-    const bool own = c->found_live && c->found.session == c->s.id;
+    const bool own = c->found_live && c->s.stream->found.session == c->s.id;
     call->reason = r->reason;
     call->takes_over = c->found_live && !own;
     memcpy(call->node, r->node->conf.id, sizeof call->node);
@@ -287,7 +288,7 @@ static void take_claim(struct session_conn *c, const struct place_result *r, uin
         .bound = r->reason == PLACED_CLAIM ? UINT32_MAX : r->bound,
         .worker = c->w->id,
         .session = c->s.id,
-        .expect_epoch = c->found_live ? c->found.epoch : 0,
+        .expect_epoch = c->found_live ? c->s.stream->found.epoch : 0,
         .now_ms = now_wall_ms,
         .hold_ms = c->w->config->placement.hold_ms,
         .args_hash = c->s.args_hash,
@@ -314,7 +315,7 @@ static bool may_take_over(const struct session_conn *c)
     case DUPLICATE_REJECT:
         return false;
     case DUPLICATE_TAKEOVER_SAME_CLIENT:
-        return same_client(c, &c->found);
+        return same_client(c, &c->s.stream->found);
     }
     return false;
 }
@@ -324,19 +325,19 @@ static bool may_take_over(const struct session_conn *c)
 static void placed_anew(struct session_conn *c, const char *node)
 {
     char id[NODE_ID_MAX];
-    const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->found.next[0];
+    const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->s.stream->found.next[0];
     memcpy(id, node, sizeof id);
     if (c->found_live && c->s.kind == SESSION_PLAY) {
-        c->told_epoch = c->found.epoch;
-        c->mover = c->found.worker;
+        c->told_epoch = c->s.stream->found.epoch;
+        c->mover = c->s.stream->found.worker;
     }
-    session_post(c,
-                 &(struct session_event){.kind = SE_PLACED,
-                                         .node = id,
-                                         .follow = follow,
-                                         .epoch = follow ? c->found.epoch : 0,
-                                         .time = follow ? c->found.replay_time : 0,
-                                         .publication = c->found_live ? c->found.publication : 0});
+    session_post(c, &(struct session_event){
+                        .kind = SE_PLACED,
+                        .node = id,
+                        .follow = follow,
+                        .epoch = follow ? c->s.stream->found.epoch : 0,
+                        .time = follow ? c->s.stream->found.replay_time : 0,
+                        .publication = c->found_live ? c->s.stream->found.publication : 0});
 }
 
 static void decide(struct session_conn *c)
@@ -344,9 +345,10 @@ static void decide(struct session_conn *c)
     struct worker *w = c->w;
     const struct session *s = &c->s;
     const bool publisher = s->kind == SESSION_PUBLISH;
-    const bool own = c->found_live && c->found.session == s->id;
+    const bool own = c->found_live && c->s.stream->found.session == s->id;
     const bool rehome = s->state == SESS_REHOME;
-    if (publisher && s->placed && c->found_live && !own && c->found.epoch > s->claim_epoch) {
+    if (publisher && s->placed && c->found_live && !own &&
+        c->s.stream->found.epoch > s->claim_epoch) {
         session_post(c,
                      &(struct session_event){.kind = SE_TAKEN_OVER}); /* while we were retrying */
         return;
@@ -359,9 +361,9 @@ static void decide(struct session_conn *c)
     const struct place_request req = {
         .key = &s->key,
         .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
-        .owner = c->found_live && !own ? claim_serving(&c->found) : NULL,
-        .hint = c->found_hint ? c->found.node : NULL,
-        .exclude = s->excluded,
+        .owner = c->found_live && !own ? claim_serving(&c->s.stream->found) : NULL,
+        .hint = c->found_hint ? c->s.stream->found.node : NULL,
+        .exclude = s->stream->excluded,
         .exclude_count = s->excluded_count,
         .now_wall_ms = now_wall_ms,
         .now_mono_ms = clock_mono_ms(),
@@ -392,7 +394,7 @@ static void on_claim_read(void *arg, enum err e, const struct claim *claim)
     c->found_hint =
         e == ERR_OK && (claim->state == CLAIM_HINT || (found && c->s.kind == SESSION_PLAY));
     if (e == ERR_OK)
-        c->found = *claim;
+        c->s.stream->found = *claim;
     else if (e != ERR_NOT_FOUND)
         (void)worker_store_ok(c->w, e, "claim");
     decide(c);
@@ -459,7 +461,7 @@ void place_session(struct session_conn *c)
 void place_release(struct session_conn *c)
 {
     struct worker *w = c->w;
-    const struct session_ended *ended = &c->s.ended;
+    const struct session_ended *ended = &c->s.stream->ended;
     c->place_serial++;
     stream_index_remove(&w->streams, &c->member);
     delete_record(c);
@@ -478,7 +480,7 @@ void place_release(struct session_conn *c)
 void place_handed_over(struct session_conn *c)
 {
     struct worker *w = c->w;
-    const struct session_ended *ended = &c->s.ended;
+    const struct session_ended *ended = &c->s.stream->ended;
     char stream[STREAM_KEY_MAX];
     c->place_serial++;
     stream_index_remove(&w->streams, &c->member);

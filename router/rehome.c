@@ -54,8 +54,8 @@ void rehome_abandon(struct session *s)
 {
     struct session_rehome *r = &s->rehome;
     close_fresh(s);
-    for (int i = 0; i < SESSION_LINKS; i++)
-        splice_feed_reset(&r->feeds[i], FEED_LIVE, false);
+    for (int i = 0; s->stream && i < SESSION_LINKS; i++)
+        splice_feed_reset(&s->stream->feeds[i], FEED_LIVE, false);
     pending_clear(&r->ends);
     r->ends_due_ms = 0;
     r->phase = RH_NONE;
@@ -144,7 +144,7 @@ static void dial(struct session *s, const char *node, enum rehome_phase phase, u
     snprintf(r->node, sizeof r->node, "%s", node);
     r->link = i;
     r->waiting = r->replaying = r->caught_up = r->states_sent = false;
-    splice_feed_reset(&r->feeds[i], r->planned ? FEED_SHARED : FEED_JOINING, r->planned);
+    splice_feed_reset(&s->stream->feeds[i], r->planned ? FEED_SHARED : FEED_JOINING, r->planned);
     enter_phase(s, phase, now_ms + patience_ms(s));
 }
 
@@ -158,7 +158,7 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     memcpy(s->node, r->node, sizeof s->node);
     s->links[s->current].state = NODE_LIVE;
     s->node_started_ms = now_ms;
-    splice_feed_alone(&r->feeds[s->current]);
+    splice_feed_alone(&s->stream->feeds[s->current]);
     r->phase = RH_NONE;
     r->planned = false;
     r->keep.held = false;
@@ -186,7 +186,7 @@ static void look_up(struct session *s)
 static void exclude(struct session *s, const char *node)
 {
     if (s->excluded_count < SESSION_EXCLUDED_MAX)
-        snprintf(s->excluded[s->excluded_count++], NODE_ID_MAX, "%s", node);
+        snprintf(s->stream->excluded[s->excluded_count++], NODE_ID_MAX, "%s", node);
 }
 
 /* ---- a move begins ---- */
@@ -274,7 +274,7 @@ void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_m
     if (s->state == SESS_REHOME) { /* the old one of two: the new one has to do */
         r->planned = false;
         if (r->link >= 0 && s->kind == SESSION_PLAY)
-            splice_feed_alone(&r->feeds[r->link]);
+            splice_feed_alone(&s->stream->feeds[r->link]);
         return;
     }
     if (s->kind == SESSION_PUBLISH)
@@ -324,7 +324,7 @@ static void stay(struct session *s, uint64_t now_ms)
         take_back_claim(s, now_ms);
         return;
     }
-    splice_feed_alone(&r->feeds[s->current]);
+    splice_feed_alone(&s->stream->feeds[s->current]);
     r->phase = RH_NONE;
     r->planned = r->keep.held = false;
     session_enter(s, SESS_RELAY, now_ms);
@@ -349,7 +349,7 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
     }
     dial(s, ev->node, RH_LINK, now_ms);
     if (s->kind == SESSION_PLAY)
-        splice_feed_expect(&s->rehome.feeds[s->rehome.link],
+        splice_feed_expect(&s->stream->feeds[s->rehome.link],
                            ev->follow ? ev->time : s->rehome.splice.last_time - LIVE_BEHIND_MS);
 }
 
@@ -656,7 +656,7 @@ static void note_resumed(struct session *s, uint64_t now_ms)
 void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
-    struct splice_feed *f = &r->feeds[link];
+    struct splice_feed *f = &s->stream->feeds[link];
     if (splice_passes(&r->splice, f, m)) {
         struct rtmp_msg *state;
         while ((state = splice_next_state(&r->splice, f, m))) {
@@ -692,13 +692,13 @@ void rehome_follow(struct session *s, const struct session_event *ev, uint64_t n
     r->followed_epoch = ev->epoch;
     r->planned = s->current >= 0;
     if (r->planned)
-        splice_feed_share(&r->feeds[s->current]);
+        splice_feed_share(&s->stream->feeds[s->current]);
     r->suspect = r->again = false;
     s->state_deadline_ms = now_ms + s->env->failover->give_up_ms;
     pending_clear(&r->ends);
     r->ends_due_ms = 0;
     dial(s, ev->node, RH_LINK, now_ms);
-    splice_feed_expect(&r->feeds[r->link], ev->time);
+    splice_feed_expect(&s->stream->feeds[r->link], ev->time);
 }
 
 /* The publisher has left the old node: nothing more will come from there. */
@@ -714,7 +714,7 @@ void rehome_settled(struct session *s, uint64_t now_ms)
     close_current(s);
     r->planned = false;
     if (r->link >= 0)
-        splice_feed_alone(&r->feeds[r->link]);
+        splice_feed_alone(&s->stream->feeds[r->link]);
 }
 
 /* ---- time ---- */

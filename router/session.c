@@ -122,6 +122,7 @@ void session_deinit(struct session *s)
     pending_clear(&s->pending);
     rehome_forget(s);
     rtmp_msg_unref(s->command);
+    free(s->stream);
     client_side_deinit(&s->client);
 }
 
@@ -138,7 +139,7 @@ static void note_ended(struct session *s, bool keep_hint, enum session_action ac
     admission_leave_app(s->env->admission, &s->app);
     if (!s->placed)
         return;
-    s->ended =
+    s->stream->ended =
         (struct session_ended){.key = s->key, .epoch = s->claim_epoch, .keep_hint = keep_hint};
     s->placed = false;
     s->claim_epoch = 0;
@@ -254,7 +255,7 @@ static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
     node_link_open(&s->links[i], s->env->pool, &s->env->node_limits,
                    phase == PHASE_CHECK ? NULL : s->command);
     memcpy(s->link_nodes[i], s->node, sizeof s->node);
-    splice_feed_reset(&s->rehome.feeds[i], FEED_LIVE, false);
+    splice_feed_reset(&s->stream->feeds[i], FEED_LIVE, false);
     s->current = i;
     s->phase = phase;
     s->phase_deadline_ms = now_ms + s->env->router->dial_timeout_ms;
@@ -270,7 +271,7 @@ static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms
     s->ghost_until_ms = 0;
     s->refusal[0] = '\0'; /* it was that node's */
     if (s->excluded_count < SESSION_EXCLUDED_MAX)
-        memcpy(s->excluded[s->excluded_count++], s->node, sizeof s->node);
+        memcpy(s->stream->excluded[s->excluded_count++], s->node, sizeof s->node);
     memcpy(s->failed_node, s->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
     if (s->tries++ >= s->env->router->retries) {
@@ -539,8 +540,10 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
         return;
     }
     s->args_hash = hash_args_for_node(s, app, name);
+    if (!s->stream)
+        s->stream = calloc(1, sizeof *s->stream);
     s->command = command_for_node(s, ev->msg);
-    if (!s->command) {
+    if (!s->stream || !s->command) {
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
         return;
     }

@@ -191,7 +191,6 @@ struct session_rehome {
     uint64_t cuts;         /* groups given up for want of room; whoever counts them clears this */
     /* player */
     struct splice splice;
-    struct splice_feed feeds[SESSION_LINKS];
     struct rtmp_msg *controls[SESSION_CONTROLS_MAX];
     uint64_t followed_epoch, publication;
     uint64_t media_ms, gap_ms; /* last media; how long there was none */
@@ -199,6 +198,14 @@ struct session_rehome {
     struct pending ends; /* statuses that say the stream has ended, while that is being found out */
     uint64_t ends_due_ms;
     uint32_t count; /* moves of the session, for its record */
+};
+
+/* What only a publication or play needs, so that strangers do not weigh as much. */
+struct session_stream {
+    char excluded[SESSION_EXCLUDED_MAX][NODE_ID_MAX]; /* nodes that are out of the question */
+    struct session_ended ended;
+    struct splice_feed feeds[SESSION_LINKS]; /* what each link has delivered to the player */
+    struct claim found;                      /* as last read, for whoever places the session */
 };
 
 struct session {
@@ -217,6 +224,7 @@ struct session {
                     rehome.link */
 
     /* the publication or play */
+    struct session_stream *stream; /* NULL before the first one */
     struct stream_key key;
     struct admission_app app;
     bool token;               /* it was let in by one, which nodes do not get to see */
@@ -226,10 +234,8 @@ struct session {
     enum place_reason placed_by;
     uint64_t claim_epoch; /* of our claim; 0: none */
     bool placed;          /* it has a node, and records in the store, that are to be given up */
-    struct session_ended ended;
     bool took_over;
-    char excluded[SESSION_EXCLUDED_MAX][NODE_ID_MAX];
-    uint32_t excluded_count;
+    uint32_t excluded_count; /* of stream->excluded */
     uint32_t tries;
     enum node_fail last_fail;
     char failed_node[NODE_ID_MAX]; /* the last one given up */

@@ -40,8 +40,7 @@ struct session_conn {
     uint32_t place_serial; /* an answer to an older one is stale */
     uint32_t place_rounds;
     uint32_t place_waiting; /* store calls that have not called back: not to be freed yet */
-    struct claim found;     /* the claim read */
-    bool found_live, found_hint;
+    bool found_live, found_hint; /* what s.stream->found is */
     uint64_t move_after_ms; /* no planned move before; monotonic */
     struct worker_id mover; /* player: who moves its stream */
     uint64_t told_epoch;    /* of the last claim that this session has acted on */

@@ -24,7 +24,8 @@ unsigned session_init_lead(struct session *s, const struct session_env *env, uin
     session_init(s, env, id, now_ms);
     s->client_gone = true; /* there is none */
     s->client.connect = malloc(like->client.connect_len);
-    if (!s->client.connect)
+    s->stream = calloc(1, sizeof *s->stream);
+    if (!s->client.connect || !s->stream)
         return 0;
     memcpy(s->client.connect, like->client.connect, like->client.connect_len);
     s->client.connect_len = like->client.connect_len;

@@ -403,7 +403,7 @@ static int pick_node(const struct world *w, const struct session *s)
     for (int n = 0; n < NODES; n++) {
         bool possible = !w->nodes[n].draining;
         for (uint32_t i = 0; i < s->excluded_count; i++)
-            possible = possible && strcmp(s->excluded[i], node_id(n)) != 0;
+            possible = possible && strcmp(s->stream->excluded[i], node_id(n)) != 0;
         if (possible)
             return n;
     }

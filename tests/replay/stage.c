@@ -263,7 +263,7 @@ static bool drain(struct stage *t, struct rtmp_chunk_writer *out, struct stage_p
 static void note_actions(struct stage *t, unsigned actions)
 {
     const struct session *s = &t->s;
-    const struct session_ended *ended = &s->ended;
+    const struct session_ended *ended = &s->stream->ended;
     if (actions & ACT_NODE_FAILED)
         note(t, "node_failed %s %s", s->failed_node, node_fail_name(s->last_fail));
     if (actions & ACT_HANDED_OVER)
@@ -276,7 +276,7 @@ static void note_actions(struct stage *t, unsigned actions)
     if (actions & ACT_PLACE) {
         char but[256] = "";
         for (uint32_t i = 0; i < s->excluded_count; i++)
-            snprintf(but + strlen(but), sizeof but - strlen(but), " not %s", s->excluded[i]);
+            snprintf(but + strlen(but), sizeof but - strlen(but), " not %s", s->stream->excluded[i]);
         note(t, "place %s %s%s", s->key.text, s->kind == SESSION_PUBLISH ? "publish" : "play", but);
     }
     if (actions & ACT_MOVE)
