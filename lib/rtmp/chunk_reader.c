@@ -12,6 +12,7 @@
 enum {
     EXTENDED = 0xffffff,       /* a timestamp field that says: four more bytes hold it */
     FIRST_GATHER_BYTES = 4096, /* a declared length costs nothing before its bytes are here */
+    FIRST_FRUGAL_BYTES = 128,
 };
 
 struct rtmp_chunk_stream {
@@ -286,7 +287,8 @@ static struct block *gather_block(struct rtmp_chunk_reader *r, struct rtmp_chunk
 {
     if (s->gather && s->gather->used < s->gather->cap)
         return s->gather;
-    uint32_t cap = s->gather ? s->gather->cap * 2 : FIRST_GATHER_BYTES;
+    const uint32_t first = r->limits->frugal ? FIRST_FRUGAL_BYTES : FIRST_GATHER_BYTES;
+    uint32_t cap = s->gather ? s->gather->cap * 2 : first;
     const uint32_t left = s->len - s->msg->len;
     if (cap > BLOCK_BYTES)
         cap = BLOCK_BYTES;
@@ -320,12 +322,13 @@ static enum err body_copy(struct rtmp_chunk_reader *r, struct rtmp_chunk_stream 
 /* Small pieces are copied together, because a message in hundreds of slices would pin as many
  * blocks and cost as many iovecs; not if the piece is the whole message or continues the last slice
  * anyway. */
-static bool piece_is_shared(const struct rtmp_chunk_stream *s, const struct slice *in, uint32_t n)
+static bool piece_is_shared(const struct rtmp_chunk_reader *r, const struct rtmp_chunk_stream *s,
+                            const struct slice *in, uint32_t n)
 {
     const struct rtmp_msg *m = s->msg;
-    if (n >= GATHER_BELOW_BYTES || n == s->len)
+    if (n == s->len || (n >= GATHER_BELOW_BYTES && !r->limits->frugal))
         return true;
-    if (m->slice_count == 0)
+    if (m->slice_count == 0 || r->limits->frugal)
         return false;
     const struct slice *last = &m->slices[m->slice_count - 1];
     return last->block == in->block && last->off + last->len == in->off;
@@ -344,8 +347,8 @@ static enum parse_result body_read(struct rtmp_chunk_reader *r, struct slice *in
     const uint32_t left = r->body_left - carried;
     const uint32_t n = in->len < left ? in->len : left;
     if (e == ERR_OK && n > 0) {
-        e = piece_is_shared(s, in, n) ? rtmp_msg_append(s->msg, in->block, in->off, n)
-                                      : body_copy(r, s, slice_data(in), n);
+        e = piece_is_shared(r, s, in, n) ? rtmp_msg_append(s->msg, in->block, in->off, n)
+                                         : body_copy(r, s, slice_data(in), n);
         slice_advance(in, n);
     }
     if (e != ERR_OK)

@@ -22,6 +22,8 @@ struct rtmp_chunk_limits {
                                   that the verdict does not depend on how the input is cut */
     uint32_t chunk_streams;    /* csids in use at once */
     uint32_t chunk_bytes;      /* largest Set Chunk Size taken; 0: any */
+    bool frugal;               /* messages in pieces hold memory for what has come of them, and never
+                                  the block it came in */
 };
 
 enum rtmp_chunk_why {

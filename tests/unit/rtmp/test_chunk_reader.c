@@ -530,6 +530,7 @@ static void run_cut(const struct script *s, enum rtmp_chunk_why why, uint32_t st
     bench_init(&b, 0);
     if (streams)
         b.limits.chunk_streams = streams;
+    b.limits.frugal = first % 2;
     const uint32_t len = (uint32_t)s->w.len;
     for (uint32_t off = 0, n = first; off < len && result != PARSE_BAD; off += n, n = piece) {
         if (n > len - off)
@@ -696,6 +697,47 @@ static void declared_length_costs_nothing(void **state)
     bench_deinit(&b);
 }
 
+/* Of messages in pieces only what has come weighs, however large the pieces. */
+static void frugal_readers_hold_no_receive_block(void **state)
+{
+    (void)state;
+    static uint8_t bytes[9000];
+    struct bench b;
+    struct rtmp_msg *m = NULL;
+    bench_init(&b, 0);
+    b.limits = (struct rtmp_chunk_limits){
+        .message_bytes = 10000, .unfinished_bytes = 10000, .chunk_streams = 16, .frugal = true};
+    b.reader.chunk_bytes = 10000;
+    for (uint32_t csid = 3; csid < 18; csid++) { /* a byte on each: a smallest block each */
+        struct wr w = wr_over(bytes, sizeof bytes);
+        put_fmt0(&w, csid, 0, 600, RTMP_VIDEO, 1);
+        wr_u8(&w, 1);
+        struct slice in = exact_slice(&b.blocks, bytes, (uint32_t)w.len);
+        struct block *block = in.block;
+        assert_int_equal(rtmp_chunk_reader_next(&b.reader, &in, &m), PARSE_NEED_MORE);
+        assert_int_equal(block->refs, 1);
+        block_unref(block);
+        struct slice rest = exact_slice(&b.blocks, bytes, 599);
+        block = rest.block;
+        if (csid > 3)
+            assert_int_equal(b.blocks.live_bytes, block->cap + 128);
+        assert_int_equal(rtmp_chunk_reader_next(&b.reader, &rest, &m), PARSE_OK);
+        rtmp_msg_unref(m);
+        block_unref(block);
+        assert_int_equal(b.blocks.live_bytes, 0);
+    }
+    struct wr w = wr_over(bytes, sizeof bytes);
+    put_fmt0(&w, 6, 0, 9000, RTMP_VIDEO, 1);
+    put_pattern(&w, 1, 0, 8000);
+    struct slice in = exact_slice(&b.blocks, bytes, (uint32_t)w.len);
+    struct block *block = in.block;
+    assert_int_equal(rtmp_chunk_reader_next(&b.reader, &in, &m), PARSE_NEED_MORE);
+    assert_int_equal(block->refs, 1);
+    block_unref(block);
+    assert_true(b.blocks.live_bytes <= 2 * 8000 + 128);
+    bench_deinit(&b);
+}
+
 static void memory_bound_is_a_clean_end(void **state)
 {
     (void)state;
@@ -735,6 +777,7 @@ int main(void)
         cmocka_unit_test(large_chunks_are_not_copied),
         cmocka_unit_test(small_chunks_are_gathered),
         cmocka_unit_test(declared_length_costs_nothing),
+        cmocka_unit_test(frugal_readers_hold_no_receive_block),
         cmocka_unit_test(memory_bound_is_a_clean_end),
         cmocka_unit_test(why_has_names),
     };
