@@ -125,6 +125,7 @@ static enum parse_result on_create_stream_result(struct node_link *n,
 {
     if (cmd->arg_count < 1 || cmd->arg[0].type != AMF0_NUMBER)
         return PARSE_NEED_MORE;
+    n->created = true;
     const double id = cmd->arg[0].number;
     if (!(id >= 1 && id <= UINT32_MAX) || (uint32_t)id == n->msid)
         return PARSE_NEED_MORE;
@@ -143,6 +144,9 @@ static enum parse_result on_status(const struct rtmp_command *cmd, struct rtmp_m
 {
     *out = (struct node_event){.kind = NODE_EV_STATUS, .msg = m};
     rtmp_status_read(cmd, &out->status);
+    if (code_is(&out->status, "NetConnection.Connect.ReconnectRequest"))
+        return PARSE_NEED_MORE; /* Enhanced RTMP: where a client connects is for the router to say
+                                 */
     if (view_is(out->status.level, "error"))
         out->kind = NODE_EV_REFUSED;
     else if (code_is(&out->status, "NetStream.Publish.Start") ||
@@ -166,7 +170,7 @@ static enum parse_result on_command(struct node_link *n, struct rtmp_msg *m, str
     if (cmd.kind == RTMP_CMD_RESULT && cmd.transaction_id == TR_CONNECT)
         n->connected = true;
     else if (cmd.kind == RTMP_CMD_RESULT && cmd.transaction_id == TR_CREATE_STREAM &&
-             n->state == NODE_COMMAND)
+             n->state == NODE_COMMAND && !n->created)
         return on_create_stream_result(n, &cmd);
     else if (cmd.kind == RTMP_CMD_ERROR && cmd.transaction_id == TR_CONNECT && !n->connected) {
         *out = (struct node_event){.kind = NODE_EV_REFUSED, .msg = m};

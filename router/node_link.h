@@ -39,6 +39,7 @@ struct node_link {
     uint32_t handshake_left;
     bool version_seen;
     bool connected;           /* _result of connect */
+    bool created;             /* the first _result of createStream: there is no other */
     bool answers_pings;       /* the node is known to, so its silence says something */
     bool no_memory;           /* after PARSE_BAD: we are short of it, the node did nothing wrong */
     bool check_only;          /* only the handshake is wanted: is the node alive? */

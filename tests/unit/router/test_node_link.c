@@ -225,10 +225,12 @@ static void another_stream_id_is_obeyed_once(void **state)
         assert_int_equal(b.n.msid, cases[i].msid);
         hear(&b, 0, &h);
         assert_string_equal(h.names, cases[i].msid != 1 ? "publish " : "");
-        b.n.state = NODE_LIVE; /* too late: it has started */
-        wire_stream_result(&w, 9);
+        for (int n = 0; n < 1000; n++) /* the first one decides */
+            wire_stream_result(&w, n % 2 ? 8 : 9);
         feed_wire(&b, &w);
         assert_int_equal(b.n.msid, cases[i].msid);
+        hear(&b, 0, &h);
+        assert_string_equal(h.names, "");
         wire_deinit(&w);
         bench_deinit(&b);
     }
@@ -317,6 +319,24 @@ static void statuses_are_told_apart(void **state)
         wire_deinit(&w);
         bench_deinit(&b);
     }
+}
+
+/* A node does not send clients elsewhere. */
+static void reconnect_requests_stay_here(void **state)
+{
+    (void)state;
+    struct bench b;
+    static struct wire w;
+    bench_init(&b);
+    wire_init(&w);
+    open_and_connect(&b);
+    wire_raw(&w, server_hello, sizeof server_hello);
+    wire_status(&w, "status", "NetConnection.Connect.ReconnectRequest");
+    feed_wire(&b, &w);
+    assert_int_equal(b.last, PARSE_NEED_MORE);
+    assert_int_equal(b.counts[NODE_EV_STATUS], 0);
+    wire_deinit(&w);
+    bench_deinit(&b);
 }
 
 static void an_error_refuses_until_connected(void **state)
@@ -456,6 +476,7 @@ int main(void)
         cmocka_unit_test(messages_go_on_the_nodes_stream),
         cmocka_unit_test(recorded_servers_are_understood_however_cut),
         cmocka_unit_test(statuses_are_told_apart),
+        cmocka_unit_test(reconnect_requests_stay_here),
         cmocka_unit_test(an_error_refuses_until_connected),
         cmocka_unit_test(what_is_not_rtmp_is_bad),
         cmocka_unit_test(short_memory_is_not_the_nodes_fault),
