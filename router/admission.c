@@ -28,7 +28,15 @@ void admission_set_limits(struct admission *a, const struct admission_limits *li
         .rate_per_address = share(limits->rate_per_address, workers),
         .sessions_per_app = share(limits->sessions_per_app, workers),
         .session_rate_per_app = share(limits->session_rate_per_app, workers),
+        .unrouted = share(limits->unrouted, workers),
     };
+}
+
+bool admission_is_crowded(const struct admission *a)
+{
+    const struct admission_limits *l = &a->limits;
+    const bool full = l->connections && a->connections >= l->connections;
+    return a->unrouted > 0 && (full || (l->unrouted && a->unrouted >= l->unrouted));
 }
 
 enum close_why admission_connect(struct admission *a)

@@ -1,7 +1,7 @@
 /* router/admission.h - who may connect, and how many publish and play: connections in total and per
- * client address, sessions per application, and new ones per second of both. Each worker enforces
- * its share: the limits are divided by the number of workers, rounded up. Pure.   Owner: the
- * worker.   Tests: tests/unit/router/test_admission.c */
+ * client address, those without a stream, sessions per application, and new ones per second of
+ * both. Each worker enforces its share: the limits are divided by the number of workers, rounded
+ * up. Pure. Owner: the worker.   Tests: tests/unit/router/test_admission.c */
 #ifndef WEIR_ROUTER_ADMISSION_H
 #define WEIR_ROUTER_ADMISSION_H
 
@@ -17,11 +17,13 @@
 struct admission_limits { /* 0: no limit */
     uint32_t connections, per_address, rate_per_address;
     uint32_t sessions_per_app, session_rate_per_app;
+    uint32_t unrouted; /* connections that neither publish nor play */
 };
 
 struct admission {
     struct admission_limits limits;
     uint32_t connections;
+    uint32_t unrouted; /* of them, those that neither publish nor play: the caller counts */
     struct meter addresses, apps; /* used only with such limits */
 };
 
@@ -37,6 +39,8 @@ void admission_deinit(struct admission *a);
 void admission_set_limits(struct admission *a, const struct admission_limits *limits,
                           uint32_t workers);
 
+/* A new connection finds no room unless the oldest one without a stream goes. */
+bool admission_is_crowded(const struct admission *a);
 /* A connection is there: counted in the total. WHY_NONE or WHY_LIMIT_CONNECTIONS (then not
  * counted). */
 MUST_CHECK enum close_why admission_connect(struct admission *a);

@@ -123,6 +123,8 @@ static enum parse_result on_connect(struct client_side *c, const struct rtmp_com
 
 static enum parse_result on_create_stream(struct client_side *c, const struct rtmp_command *cmd)
 {
+    if (c->streams_created++ == CREATE_STREAMS_MAX)
+        return bad(c, WHY_COMMAND_BAD);
     uint8_t buf[64];
     struct wr w = wr_over(buf, sizeof buf);
     rtmp_write_number_result(&w, cmd->transaction_id, CLIENT_MSID);
@@ -155,6 +157,7 @@ static enum parse_result on_command(struct client_side *c, struct rtmp_msg *m,
     case RTMP_CMD_PLAY:
         if (!c->stream_created)
             return bad(c, WHY_COMMAND_BAD);
+        c->streams_created = 0;
         *out = (struct client_event){.kind = cmd.kind == RTMP_CMD_PUBLISH ? CLIENT_PUBLISH
                                                                           : CLIENT_PLAY,
                                      .msg = m,

@@ -39,7 +39,8 @@ struct client_side {
     uint8_t *connect;  /* the client's connect command, for nodes; NULL before it */
     size_t connect_len;
     struct rtmp_connect info; /* views into connect */
-    bool stream_created;
+    uint32_t streams_created; /* since the last publish or play */
+    bool stream_created;      /* ever */
     enum close_why why; /* after PARSE_BAD */
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/query.h"
+#include "rtmp/handshake.h"
 
 enum {
     RELEASE_WAIT_MS = 500, /* the old publisher's worker closes its link within this */
@@ -16,6 +17,7 @@ enum {
     LINGER_MS = 1000,
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload: empty ones fill memory too */
     ENDS_AGAIN_MS = 500,
+    ENDS_HELD_MAX = 8,   /* nodes say it with two or three messages */
     LINK_PINGS_MAX = 16, /* unanswered ones on a node link */
     STATUS_TEXT_MAX = 160,
 };
@@ -81,6 +83,7 @@ void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
 {
     assert(state_info[s->state].may_enter & 1u << next);
     const uint64_t limit = state_limit_ms(s->env, next);
+    const bool first = s->state == SESS_HANDSHAKE;
     s->state = next;
     s->state_deadline_ms = limit ? now_ms + limit : 0;
     s->phase_deadline_ms = 0;
@@ -88,7 +91,7 @@ void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
     s->stall_deadline_ms = 0;
     if (next == SESS_COMMAND) {
         s->client.link.in.limits = &s->env->unrouted_limits;
-        s->unrouted_base = s->client.bytes_in;
+        s->unrouted_base = first ? RTMP_C0C1_BYTES + RTMP_HANDSHAKE_BYTES : s->client.bytes_in;
     } else if (next == SESS_PLACE) {
         s->client.link.in.limits = &s->env->client_limits;
     } else if (next == SESS_RELAY) { /* its silence counts from here: it was not asked meanwhile */
@@ -237,6 +240,8 @@ static void end_stream(struct session *s, uint64_t now_ms)
     session_enter(s, SESS_COMMAND, now_ms);
     s->actions &= ~(unsigned)ACT_OF_STREAM;
     s->play_start_ms = 0;
+    pending_clear(&s->pending);
+    rehome_forget(s);
     if (publisher_told && client_side_status(&s->client, "status", "NetStream.Unpublish.Success",
                                              "Stop publishing") != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
@@ -589,7 +594,7 @@ static void on_client_pass(struct session *s, struct rtmp_msg *m, uint64_t now_m
             return;
         }
     }
-    if (s->kind == SESSION_PLAY)
+    if (s->kind == SESSION_PLAY && s->state != SESS_COMMAND)
         rehome_remember(s, m);
     if (s->kind == SESSION_PLAY && m->type == RTMP_COMMAND_AMF0)
         shared_play_leave(s, now_ms);
@@ -739,6 +744,8 @@ static bool hold_end(struct session *s, const struct node_event *ev, uint64_t no
 {
     if (!rehome_enabled(s) || s->kind != SESSION_PLAY || s->state == SESS_PLACE || !says_end(ev))
         return false;
+    if (s->rehome.ends.count >= ENDS_HELD_MAX)
+        return true;
     if (pending_push(&s->rehome.ends, ev->msg) != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
     else if (s->rehome.ends_due_ms == 0)

@@ -27,6 +27,17 @@ enum {
     QUICK_AFTER_MOVE_MS = 1000, /* a replay arrives meanwhile */
 };
 
+/* The sum of docs/security.md. What a message weighs besides its payload is in the 512 bytes of its
+ * answer or chunk stream; blocks come in powers of two, so what has come may weigh twice as much.
+ */
+enum {
+    UNROUTED_ANSWERS_MAX = 4 + CREATE_STREAMS_MAX + RTMP_PONGS_MAX + 2,
+    UNROUTED_SUM = sizeof(struct session_conn) + UNROUTED_MESSAGE_BYTES /* connect, for the node */
+                   + 2 * UNROUTED_MESSAGE_BYTES + UNROUTED_CSIDS_MAX * 512 + 4096 /* S0 S1 S2 */ +
+                   UNROUTED_ANSWERS_MAX * 512,
+};
+_Static_assert((int)UNROUTED_SUM <= (int)UNROUTED_SESSION_BYTES, "strangers weigh too much");
+
 /* ---- small things ---- */
 
 static void set_option(int fd, int level, int option, int value)
@@ -90,20 +101,21 @@ static void give_back(struct worker *w, struct block **in)
         block_unref(b);
 }
 
-/* Bytes read into *in; 0: end; -1: errno. */
-static ssize_t read_some(struct worker *w, int fd, struct block **in, struct slice *out)
+/* Bytes read into *in, a block of `cap` if there is none; 0: end; -1: errno. */
+static ssize_t read_some(struct worker *w, int fd, struct block **in, uint32_t cap,
+                         struct slice *out)
 {
     if (*in && (*in)->cap - (*in)->used < MIN_ROOM) {
         block_unref(*in);
         *in = NULL;
     }
-    if (!*in) {
-        *in = w->spare ? w->spare : block_create(&w->blocks, BLOCK_BYTES);
+    if (!*in && cap == BLOCK_BYTES) {
+        *in = w->spare;
         w->spare = NULL;
-        if (!*in) {
-            errno = ENOMEM;
-            return -1;
-        }
+    }
+    if (!*in && !(*in = block_create(&w->blocks, cap))) {
+        errno = ENOMEM;
+        return -1;
     }
     struct block *b = *in;
     const ssize_t n = read(fd, b->data + b->used, b->cap - b->used);
@@ -156,6 +168,8 @@ static void log_closed(struct session_conn *c)
         worker_log_refused(w, s->why, c->client);
         return;
     }
+    if (s->started_ms == 0 && !worker_may_log(w, s->why))
+        return;
     char stream[STREAM_KEY_MAX];
     const uint64_t now = clock_mono_ms();
     const bool asked = s->asked_ms != 0;
@@ -215,6 +229,30 @@ static void stop_waiting(struct session_conn *c)
     c->waiting = false;
 }
 
+/* The list of those without a stream. One that leaves without having had one stays to the end. */
+static void list_unrouted(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const enum session_state state = c->s.state;
+    const bool unrouted = !c->dead && !c->s.leads &&
+                          (state == SESS_HANDSHAKE || state == SESS_COMMAND ||
+                           (state == SESS_CLOSING && c->unrouted));
+    if (unrouted == c->unrouted)
+        return;
+    c->unrouted = unrouted;
+    if (unrouted) {
+        w->admission.unrouted++;
+        c->unrouted_next = NULL;
+        c->unrouted_prev = w->unrouted_last;
+        *(w->unrouted_last ? &w->unrouted_last->unrouted_next : &w->unrouted_first) = c;
+        w->unrouted_last = c;
+        return;
+    }
+    w->admission.unrouted--;
+    *(c->unrouted_prev ? &c->unrouted_prev->unrouted_next : &w->unrouted_first) = c->unrouted_next;
+    *(c->unrouted_next ? &c->unrouted_next->unrouted_prev : &w->unrouted_last) = c->unrouted_prev;
+}
+
 /* Closes what the system holds at once; the memory goes at the end of the loop turn. */
 static void finish(struct session_conn *c)
 {
@@ -236,6 +274,7 @@ static void finish(struct session_conn *c)
     if (c->s.leads)
         share_spread(c);
     share_left(c);
+    list_unrouted(c);
     if (w->refresh_at == c)
         w->refresh_at = c->next;
     if (c->prev)
@@ -601,8 +640,10 @@ void session_run(struct session_conn *c)
     c->running = false;
     if (c->s.leads)
         share_spread(c);
-    if (!c->dead)
-        update_watchers(c);
+    if (c->dead)
+        return;
+    list_unrouted(c);
+    update_watchers(c);
 }
 
 void session_post(struct session_conn *c, const struct session_event *ev)
@@ -691,7 +732,8 @@ static bool read_proxy_header(struct session_conn *c, struct slice *in)
 static bool read_client_once(struct session_conn *c)
 {
     struct slice in;
-    const ssize_t n = read_some(c->w, c->fd, &c->in, &in);
+    const uint32_t cap = c->proxy_expected ? PROXY_BLOCK_BYTES : BLOCK_BYTES;
+    const ssize_t n = read_some(c->w, c->fd, &c->in, cap, &in);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
@@ -704,7 +746,7 @@ static bool read_client_once(struct session_conn *c)
         return false;
     }
     quick_ack(c, c->fd);
-    const bool more = (uint32_t)n == BLOCK_BYTES;
+    const bool more = (uint32_t)n == cap;
     if (c->proxy_expected && !read_proxy_header(c, &in))
         return false;
     c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_BYTES, .bytes = &in});
@@ -732,7 +774,7 @@ static bool read_node_once(struct session_conn *c, int i)
 {
     struct node_socket *n = &c->nodes[i];
     struct slice in;
-    const ssize_t got = read_some(c->w, n->fd, &n->in, &in);
+    const ssize_t got = read_some(c->w, n->fd, &n->in, BLOCK_BYTES, &in);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (got <= 0) {
@@ -810,6 +852,13 @@ struct session_conn *session_conn_create(struct worker *w, int fd,
     return c;
 }
 
+/* At once, whatever still waits to be sent. */
+static void evict(struct session_conn *c)
+{
+    session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_UNROUTED});
+    finish(c);
+}
+
 void session_accept(struct worker *w, const struct worker_listener *l, int fd,
                     const struct sockaddr_storage *peer)
 {
@@ -821,6 +870,8 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
         close(fd);
         return;
     }
+    if (admission_is_crowded(&w->admission) && w->unrouted_first)
+        evict(w->unrouted_first);
     const enum close_why why = admission_connect(&w->admission);
     if (why != WHY_NONE) {
         worker_log_refused(w, why, text);

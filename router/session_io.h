@@ -18,6 +18,8 @@ struct session_conn {
     struct session s;
     struct worker *w;
     struct session_conn *next, *prev;
+    struct session_conn *unrouted_next, *unrouted_prev;
+    bool unrouted; /* in that list */
     struct stream_member member;
     int fd;
     ev_io rd, wr;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,6 @@
 
 enum {
     SESSION_IDS_AT_ONCE = 1024,
-    REFUSED_LOG_EVERY_MS = 1000,
     SLOW_SWEEP_TICKS = 10,
     WORKER_GONE_MS = 10000, /* without a heartbeat */
     ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
@@ -68,13 +68,29 @@ uint64_t worker_session_id(struct worker *w)
     return w->next_session_id++;
 }
 
+bool worker_may_log(struct worker *w, enum close_why why)
+{
+    return w->unrouted_lines[why]++ < w->config->log.unrouted;
+}
+
+/* Once a second: what was kept back, and a new second's lines. */
+static void log_suppressed(struct worker *w)
+{
+    const uint32_t most = w->config->log.unrouted;
+    for (unsigned why = 0; why < WHY_COUNT; why++) {
+        if (w->unrouted_lines[why] > most)
+            LOG(&w->log, LOG_WARN, EV_LINES_SUPPRESSED,
+                log_text(K_WHY, close_why_name((enum close_why)why)),
+                log_u64(K_COUNT, w->unrouted_lines[why] - most));
+        w->unrouted_lines[why] = 0;
+    }
+}
+
 void worker_log_refused(struct worker *w, enum close_why why, const char *client)
 {
-    const uint64_t now = clock_mono_ms();
     w->process.refused++;
-    if (now - w->refused_logged_ms[why] < REFUSED_LOG_EVERY_MS)
+    if (!worker_may_log(w, why))
         return;
-    w->refused_logged_ms[why] = now;
     LOG(&w->log, LOG_WARN, EV_CONNECTION_REFUSED, log_text(K_WHY, close_why_name(why)),
         log_text(K_CLIENT, client), log_u64(K_COUNT, w->process.refused));
 }
@@ -311,6 +327,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     struct worker *w = timer->data;
     w->ticks++;
     follow_clock(w);
+    log_suppressed(w);
     if (!w->store)
         return;
     beat(w);
@@ -368,10 +385,13 @@ static void apply_config(struct worker *w)
     w->env.access.config = &c->access;
     w->env.admission = &w->admission;
     w->env.unrouted_bytes = l->unrouted_bytes;
-    w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = l->unrouted_bytes,
-                                                        .unfinished_bytes = l->unrouted_bytes,
-                                                        .chunk_streams = RTMP_CSIDS_IN_USE_MAX,
-                                                        .chunk_bytes = l->chunk_bytes};
+    const uint32_t unrouted =
+        l->unrouted_bytes < UNROUTED_MESSAGE_BYTES ? l->unrouted_bytes : UNROUTED_MESSAGE_BYTES;
+    w->env.unrouted_limits = (struct rtmp_chunk_limits){.message_bytes = unrouted,
+                                                        .unfinished_bytes = unrouted,
+                                                        .chunk_streams = UNROUTED_CSIDS_MAX,
+                                                        .chunk_bytes = l->chunk_bytes,
+                                                        .frugal = true};
     w->env.client_limits = (struct rtmp_chunk_limits){.message_bytes = l->message_bytes,
                                                       .unfinished_bytes = l->unfinished_bytes,
                                                       .chunk_streams = RTMP_CSIDS_IN_USE_MAX,
@@ -382,7 +402,9 @@ static void apply_config(struct worker *w)
                                             .per_address = l->connections_per_address,
                                             .rate_per_address = l->connection_rate_per_address,
                                             .sessions_per_app = l->sessions_per_app,
-                                            .session_rate_per_app = l->session_rate_per_app};
+                                            .session_rate_per_app = l->session_rate_per_app,
+                                            .unrouted =
+                                                (uint32_t)ceil(l->unrouted_share * l->connections)};
     admission_set_limits(&w->admission, &limits, w->worker_count);
 }
 

@@ -69,6 +69,7 @@ struct worker {
     ev_idle deliver;                                   /* while there are any */
     bool delivering;
     struct session_conn *conns;                        /* doubly linked list */
+    struct session_conn *unrouted_first, *unrouted_last; /* those without a stream, oldest first */
     struct session_conn *refresh_at;                   /* whose counters are written next */
     struct session_conn *dead;                         /* freed at the end of the loop turn */
     struct setups setups;
@@ -87,7 +88,7 @@ struct worker {
     uint32_t ticks;
     bool stopping;
     int exit_code;
-    uint64_t refused_logged_ms[WHY_COUNT]; /* one line a second and reason */
+    uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */
 };
 
 /* Never returns before the worker is done; the exit code. Takes over `config`. */
@@ -99,7 +100,9 @@ bool worker_store_ok(struct worker *w, enum err e, const char *what);
 /* Wakes the workers in the bit set (slots). */
 void worker_ring(struct worker *w, uint64_t slots);
 uint64_t worker_session_id(struct worker *w);
-/* Refusals before there is a session: counted; logged once a second and reason. */
+/* Whether there may be another line about somebody who had no stream. */
+bool worker_may_log(struct worker *w, enum close_why why);
+/* Refusals before there is a session: counted, and logged if there may be a line. */
 void worker_log_refused(struct worker *w, enum close_why why, const char *client);
 /* The stream as it may stand in a log line. buf: STREAM_KEY_MAX. */
 const char *worker_stream_text(const struct worker *w, const struct stream_key *key, char *buf);

@@ -24,6 +24,13 @@ enum {
     COMMAND_BYTES_MAX = 64 * 1024,          /* one command message */
     RTMP_TAG_PEEK_BYTES = 64,               /* of a payload, enough to tell keyframes and sequence headers */
 
+    /* Clients that have not published or played yet (docs/security.md has the sum) */
+    UNROUTED_SESSION_BYTES = 64 * 1024, /* memory of one, all told: session_io.c checks the sum */
+    UNROUTED_MESSAGE_BYTES = 10 * 1024, /* its longest message, and all it may have begun */
+    UNROUTED_CSIDS_MAX = 16,            /* its chunk streams */
+    CREATE_STREAMS_MAX = 8,             /* before a publish or play; each one is answered */
+    PROXY_BLOCK_BYTES = 8 * 1024,       /* read at once of a client whose PROXY header is not whole */
+
     /* Names */
     APP_MAX = 256,         /* bytes with the terminating NUL; nginx-rtmp cuts at 255 */
     STREAM_NAME_MAX = 2048, /* name with its query: tokens travel there */

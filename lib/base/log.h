@@ -39,7 +39,8 @@ enum log_event {
     EV_STREAM_MOVED,    /* and goes on at another one, ms later */
     EV_PLAYER_REHOMED,  /* a player has media from there, ms after the last */
     EV_SESSION_CLOSED,  /* the one closing line of a session */
-    EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session; at most one line a second and reason */
+    EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session */
+    EV_LINES_SUPPRESSED,   /* so many of the two for that reason within a second, over log.unrouted */
     EV_HEALTHD_STARTED,
     EV_HEALTHD_STOPPED,
     EV_HEALTHD_ACTIVE,  /* it has the lease: its verdicts count */

@@ -44,6 +44,7 @@ static const char *const names[WHY_COUNT] = {
     [WHY_LIMIT_MEMORY] = "limit_memory",
     [WHY_KICKED] = "kicked",
     [WHY_SHUTDOWN] = "shutdown",
+    [WHY_LIMIT_UNROUTED] = "limit_unrouted",
 };
 
 const char *close_why_name(enum close_why why)

@@ -54,8 +54,10 @@ enum close_why {
     /* ours */
     WHY_KICKED, /* by the operator, through the API */
     WHY_SHUTDOWN,
+    /* new ones at the end: process records count by number */
+    WHY_LIMIT_UNROUTED, /* the oldest of too many that neither publish nor play */
 };
-enum { WHY_COUNT = WHY_SHUTDOWN + 1 };
+enum { WHY_COUNT = WHY_LIMIT_UNROUTED + 1 };
 
 const char *close_why_name(enum close_why why);
 

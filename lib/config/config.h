@@ -122,6 +122,7 @@ struct config_limits { /* 0: no limit, where so documented in the key table */
     uint32_t chunk_bytes;              /* largest Set Chunk Size taken from a peer */
     uint32_t unrouted_bytes;           /* received before publish or play */
     uint32_t connections;              /* of the whole router; workers share it evenly; so for the next two */
+    double unrouted_share;             /* of connections: those that neither publish nor play yet */
     uint32_t connections_per_address;
     uint32_t connection_rate_per_address; /* new connections per second */
     uint32_t sessions_per_app;         /* publishers and players together; shared evenly too */
@@ -159,6 +160,7 @@ struct config_log {
     enum log_level level;
     enum log_format format;
     bool stream_names;
+    uint32_t unrouted; /* lines a second, worker and reason about sessions that had no stream */
 };
 
 struct config_process {

@@ -510,6 +510,16 @@ const struct key_row key_rows[] = {
      .max = 10000000,
      .reloadable = true,
      FIELD(config, limits.connections)},
+    {.path = "limits.unrouted_share",
+     .help = "Most connections that neither publish nor play yet, as a share of "
+             "`limits.connections`; "
+             "the oldest of them makes room for the next.",
+     .initial = "50%",
+     .type = KEY_PERCENT,
+     .min = 1,
+     .max = 100,
+     .reloadable = true,
+     FIELD(config, limits.unrouted_share)},
     {.path = "limits.connections_per_address",
      .help = "Most connections from one client address; 0: no limit.",
      .initial = "0",
@@ -777,6 +787,15 @@ const struct key_row key_rows[] = {
      .type = KEY_BOOL,
      .reloadable = true,
      FIELD(config, log.stream_names)},
+    {.path = "log.unrouted",
+     .help = "Most lines that a worker writes a second, for each reason, about connections that "
+             "were refused or ended without a stream; the others are counted in a "
+             "`lines_suppressed`.",
+     .initial = "10",
+     .type = KEY_COUNT,
+     .max = 100000,
+     .reloadable = true,
+     FIELD(config, log.unrouted)},
 };
 const size_t key_row_count = sizeof key_rows / sizeof key_rows[0];
 

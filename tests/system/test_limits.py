@@ -23,7 +23,7 @@ def refused(c):
     "limit, why", [("connections", "limit_connections"), ("connections_per_address", "limit_address")]
 )
 def test_connection_limits(limit, why, fakes, router, client):
-    r = router(fakes(1), limits={limit: 3})
+    r = router(fakes(1), limits={limit: 3, "unrouted_share": "100%"})
     open_ones = [client(r) for _ in range(3)]
     for i, c in enumerate(open_ones):
         assert c.publish(f"s{i}")[1] == "status"

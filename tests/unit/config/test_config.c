@@ -81,6 +81,7 @@ static void test_defaults(void **state)
         assert_int_equal(c->limits.chunk_bytes, RTMP_CHUNK_BYTES_MAX);
         assert_int_equal(c->limits.unrouted_bytes, 64u << 10);
         assert_int_equal(c->limits.connections, 20000);
+        assert_true(c->limits.unrouted_share == 0.5);
         assert_int_equal(c->limits.connections_per_address, 0);
         assert_int_equal(c->limits.connection_rate_per_address, 0);
         assert_int_equal(c->limits.memory_bytes, UINT64_C(4) << 30);
@@ -105,6 +106,7 @@ static void test_defaults(void **state)
         assert_int_equal(c->log.level, LOG_INFO);
         assert_int_equal(c->log.format, LOG_LOGFMT);
         assert_false(c->log.stream_names);
+        assert_int_equal(c->log.unrouted, 10);
         config_destroy(c);
     }
 }

@@ -76,6 +76,27 @@ static void total_is_bounded(void **state)
     admission_deinit(&a);
 }
 
+static void crowds_are_of_those_without_a_stream(void **state)
+{
+    (void)state;
+    const struct admission_limits l = {.connections = 10, .unrouted = 5};
+    struct admission a;
+    admission_init(&a);
+    a.connections = a.unrouted = 1000;
+    assert_false(admission_is_crowded(&a)); /* no limits */
+    admission_set_limits(&a, &l, 2);        /* 5 and 3 are this worker's */
+    a.connections = a.unrouted = 2;
+    assert_false(admission_is_crowded(&a));
+    a.connections = a.unrouted = 3;
+    assert_true(admission_is_crowded(&a));
+    a.connections = 5;
+    a.unrouted = 1; /* full: somebody without a stream gives way to the next */
+    assert_true(admission_is_crowded(&a));
+    a.unrouted = 0; /* nobody does who has one */
+    assert_false(admission_is_crowded(&a));
+    admission_deinit(&a);
+}
+
 static void addresses_are_bounded_each(void **state)
 {
     (void)state;
@@ -229,6 +250,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_limits_means_no_limits),
         cmocka_unit_test(total_is_bounded),
+        cmocka_unit_test(crowds_are_of_those_without_a_stream),
         cmocka_unit_test(addresses_are_bounded_each),
         cmocka_unit_test(an_ipv6_client_is_its_network),
         cmocka_unit_test(rate_is_bounded),

@@ -246,6 +246,33 @@ static void bad_conversations_have_their_own_reason(void **state)
     }
 }
 
+static void streams_are_created_a_few_at_a_time(void **state)
+{
+    (void)state;
+    struct bench b;
+    static struct wire w;
+    bench_init(&b);
+    wire_init(&w);
+    wire_hello(&w);
+    wire_connect(&w, "live");
+    for (int round = 0; round < 3; round++) { /* as many again after each publish */
+        for (int i = 0; i < CREATE_STREAMS_MAX; i++)
+            wire_call(&w, 0, "createStream", 2);
+        wire_publish(&w, "cam1");
+    }
+    for (int i = 0; i < CREATE_STREAMS_MAX; i++)
+        wire_call(&w, 0, "createStream", 2);
+    feed_wire(&b, &w);
+    assert_int_equal(b.last, PARSE_NEED_MORE);
+    assert_int_equal(b.counts[CLIENT_PUBLISH], 3);
+    wire_call(&w, 0, "createStream", 2);
+    feed_wire(&b, &w);
+    assert_int_equal(b.last, PARSE_BAD);
+    assert_int_equal(b.c.why, WHY_COMMAND_BAD);
+    wire_deinit(&w);
+    bench_deinit(&b);
+}
+
 static void bad_messages_have_their_own_reason(void **state)
 {
     (void)state;
@@ -454,6 +481,7 @@ int main(void)
         cmocka_unit_test(the_answer_waits_for_c1_only),
         cmocka_unit_test(other_openings_have_their_own_reason),
         cmocka_unit_test(bad_conversations_have_their_own_reason),
+        cmocka_unit_test(streams_are_created_a_few_at_a_time),
         cmocka_unit_test(bad_messages_have_their_own_reason),
         cmocka_unit_test(a_long_app_is_refused),
         cmocka_unit_test(what_is_for_the_node_comes_out),
