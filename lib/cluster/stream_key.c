@@ -39,8 +39,17 @@ static bool has_control_byte(struct view v)
     return false;
 }
 
+/* "." or "..", from p to the next slash: nodes make paths of files of what they are given. */
+static bool is_dot_segment(const uint8_t *p, size_t left)
+{
+    size_t len = 0;
+    while (len < left && p[len] == '.')
+        len++;
+    return len > 0 && len <= 2 && (len == left || p[len] == '/');
+}
+
 /* Appends v's segments, each after a '/' unless it is the first of the key. ERR_INVALID: v has
- * none. */
+ * none, or one that cannot be a name. */
 static enum err append_path(struct stream_key *k, struct view v)
 {
     if (has_control_byte(v))
@@ -50,6 +59,8 @@ static enum err append_path(struct stream_key *k, struct view v)
         if (v.p[i] == '/')
             continue;
         const bool starts_segment = i == 0 || v.p[i - 1] == '/';
+        if (starts_segment && is_dot_segment(v.p + i, v.len - i))
+            return ERR_INVALID;
         const size_t need = starts_segment && k->len > 0 ? 2 : 1;
         if (k->len + need > sizeof k->text - 1)
             return ERR_LIMIT;

@@ -16,7 +16,7 @@ struct stream_key {
     uint16_t len;
 };
 
-/* vhost: {NULL, 0} when not configured. ERR_INVALID: nothing left of app or name, or a control byte or NUL in it;
+/* vhost: {NULL, 0} when not configured. ERR_INVALID: nothing left of app or name, or a control byte, NUL, or segment "." or ".." in it;
  * ERR_LIMIT: longer than STREAM_KEY_MAX - 1. */
 MUST_CHECK enum err stream_key_make(struct view app, struct view name, struct view vhost, struct stream_key *out);
 /* "live/cam1", as an operator types it (--explain, the API): the same canonical form. */
