@@ -227,12 +227,21 @@ class Router:
         """Open descriptors of each worker."""
         return {slot: len(os.listdir(f"/proc/{pid}/fd")) for slot, pid in self.workers().items()}
 
-    def resident_kib(self):
+    def resident_kib(self, field="VmRSS"):
         found = {}
         for slot, pid in self.workers().items():
             with open(f"/proc/{pid}/status") as f:
-                found[slot] = int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+                found[slot] = int(re.search(rf"{field}:\s+(\d+)", f.read()).group(1))
         return found
+
+    def watch_peak(self):
+        """From now on peak_kib() is the most each worker has had resident since."""
+        for pid in self.workers().values():
+            with open(f"/proc/{pid}/clear_refs", "w") as f:
+                f.write("5")
+
+    def peak_kib(self):
+        return self.resident_kib("VmHWM")
 
 
 def check_file(text, directory, *args):
