@@ -11,10 +11,11 @@ cd "$root" || exit 1
 
 readonly logs=$root/build/test-logs
 readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
-# What feeds the daemons bytes that they must not trust runs with sanitizers: the router's tests only so, the others' once
-# more, without those that mostly wait.
+# What feeds the daemons bytes that they must not trust runs with sanitizers: some only so; once more what also looks at
+# memory and time, without the tests that mostly wait.
 readonly sanitized_only=(tests/system/test_wire.py tests/system/test_proxy.py)
-sanitized_too=(tests/system/test_hostile.py tests/system/test_healthd.py tests/system/test_sessions.py)
+sanitized_too=(tests/system/test_hostile.py tests/system/test_broken_nodes.py tests/system/test_healthd.py
+    tests/system/test_sessions.py)
 # The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
 # and the first drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
 readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)

@@ -1,6 +1,6 @@
 """A live stream beside a test, in a process of its own, so that what the test does in Python does not slow it: a fake node, a
-publisher, a player. `beside.py NODE_PORT ROUTER_PORT` prints "listening", then "live"; on SIGUSR1 a line of JSON with what has
-happened since the last one; it ends on SIGTERM."""
+publisher, a player. `beside.py NODE_PORT ROUTER_PORT NAME` prints "live" when it is; on SIGUSR1 a line of JSON with what has happened
+since the last one; it ends on SIGTERM."""
 
 import contextlib
 import json
@@ -29,7 +29,8 @@ class Beside:
         self.reports = 0
 
     def start(self, router):
-        self.proc = procs.Proc([sys.executable, __file__, str(self.port), str(router.port)], name="beside")
+        name = router.key_on(self.id, app="beside").split("/")[1]
+        self.proc = procs.Proc([sys.executable, __file__, str(self.port), str(router.port), name], name="beside")
         self.proc.out.wait(lambda line: line == "live", what="the stream beside")
         self.report()
         return self
@@ -47,18 +48,18 @@ class Beside:
             self.proc.stop()
 
 
-def publish(port, stopping):
+def publish(port, name, stopping):
     with rtmp.Client("127.0.0.1", port) as c:
-        assert c.publish("beside", app="beside")[1] == "status"
+        assert c.publish(name, app="beside")[1] == "status"
         for i in range(1 << 30):
             if stopping.wait(EVERY):
                 return
             c.send(rtmp.VIDEO, b"\x17\x01\0\0\0" + struct.pack(">d", time.monotonic()) + bytes(1000), 1, i * 10, 6)
 
 
-def play(port, delays, live, stopping):
+def play(port, name, delays, live, stopping):
     with rtmp.Client("127.0.0.1", port) as c:
-        assert c.play("beside", app="beside")[1] == "status"
+        assert c.play(name, app="beside")[1] == "status"
         while not stopping.is_set():
             m = c.recv(timeout=60)
             if m.type == rtmp.VIDEO:
@@ -67,13 +68,12 @@ def play(port, delays, live, stopping):
             c.seen.clear()
 
 
-def main(node_port, router_port):
+def main(node_port, router_port, name):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
     node = rtmp.FakeNode(node_port, keeps=False)
     stopping, live, delays = threading.Event(), threading.Event(), []
-    print("listening", flush=True)
-    for target, args in ((publish, (router_port, stopping)), (play, (router_port, delays, live, stopping))):
-        threading.Thread(target=end_with, args=(target, *args), daemon=True).start()
+    for target, more in ((publish, (stopping,)), (play, (delays, live, stopping))):
+        threading.Thread(target=end_with, args=(target, router_port, name, *more), daemon=True).start()
     live.wait()
     print("live", flush=True)
     reports = 0
@@ -98,4 +98,4 @@ def end_with(target, *args):
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        main(int(sys.argv[1]), int(sys.argv[2]))
+        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
