@@ -68,10 +68,10 @@ struct worker {
     struct session_conn *deliver_first, *deliver_last; /* have something to be sent */
     ev_idle deliver;                                   /* while there are any */
     bool delivering;
-    struct session_conn *conns;                        /* doubly linked list */
+    struct session_conn *conns;                          /* doubly linked list */
     struct session_conn *unrouted_first, *unrouted_last; /* those without a stream, oldest first */
-    struct session_conn *refresh_at;                   /* whose counters are written next */
-    struct session_conn *dead;                         /* freed at the end of the loop turn */
+    struct session_conn *refresh_at;                     /* whose counters are written next */
+    struct session_conn *dead;                           /* freed at the end of the loop turn */
     struct setups setups;
     struct session_conn *waiting, **waiting_end; /* to dial: first come, first served */
     uint32_t conn_count;
@@ -86,6 +86,7 @@ struct worker {
     uint64_t turn_began_us;
     uint32_t turn_max_us; /* since the last heartbeat */
     uint32_t ticks;
+    bool hints_left; /* more of them are due to go than went the last time */
     bool stopping;
     int exit_code;
     uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */
