@@ -213,12 +213,18 @@ const char *session_failed_code(const struct session *s)
 
 /* ---- placing ---- */
 
-static void forget_stream(struct session *s)
+/* What is held of the stream; what is known of it stays for the log. */
+static void release_stream(struct session *s)
 {
     rtmp_msg_unref(s->command);
     s->command = NULL;
     pending_clear(&s->pending);
     rehome_forget(s);
+}
+
+static void forget_stream(struct session *s)
+{
+    release_stream(s);
     s->node[0] = '\0';
     s->took_over = s->told_start = s->media_seen = s->alone = false;
     s->excluded_count = s->tries = 0;
@@ -240,8 +246,7 @@ static void end_stream(struct session *s, uint64_t now_ms)
     session_enter(s, SESS_COMMAND, now_ms);
     s->actions &= ~(unsigned)ACT_OF_STREAM;
     s->play_start_ms = 0;
-    pending_clear(&s->pending);
-    rehome_forget(s);
+    release_stream(s);
     if (publisher_told && client_side_status(&s->client, "status", "NetStream.Unpublish.Success",
                                              "Stop publishing") != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);

@@ -32,9 +32,11 @@ enum {
  */
 enum {
     UNROUTED_ANSWERS_MAX = 4 + CREATE_STREAMS_MAX + RTMP_PONGS_MAX + 2,
-    UNROUTED_SUM = sizeof(struct session_conn) + UNROUTED_MESSAGE_BYTES /* connect, for the node */
-                   + 2 * UNROUTED_MESSAGE_BYTES + UNROUTED_CSIDS_MAX * 512 + 4096 /* S0 S1 S2 */ +
-                   UNROUTED_ANSWERS_MAX * 512,
+    UNROUTED_HELD = UNROUTED_MESSAGE_BYTES       /* connect, for the node */
+                    + 2 * UNROUTED_MESSAGE_BYTES /* begun */
+                    + UNROUTED_CSIDS_MAX * 512 + 4096 /* S0 S1 S2 */ + UNROUTED_ANSWERS_MAX * 512,
+    UNROUTED_SUM =
+        (int)(sizeof(struct session_conn) + sizeof(struct session_stream)) + UNROUTED_HELD,
 };
 _Static_assert((int)UNROUTED_SUM <= (int)UNROUTED_SESSION_BYTES, "strangers weigh too much");
 

@@ -681,6 +681,7 @@ int worker_run(struct config *config, const struct listen_set *set, struct share
         LOG(&w->log, LOG_INFO, EV_WORKER_STARTED, log_u64(K_PID, (uint64_t)getpid()),
             log_u64(K_NODES, w->nodes->count));
         ev_run(w->loop, 0);
+        log_suppressed(w);
         w->exit_code = 0;
     }
     const int code = w->exit_code;

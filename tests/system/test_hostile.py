@@ -561,13 +561,15 @@ def descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+HALF_OPEN = (b"", b"\x03" + bytes(1000), b"\x03" + bytes(1536), b"\x03" + bytes(1536 + 1535))
+
+
 class Crowd:
-    """Half-open connections. They end with RST, which leaves no port behind."""
+    """Connections that each send one of the openings and read nothing. They end with RST, which leaves no port behind."""
 
-    OPENINGS = (b"", b"\x03" + bytes(1000), b"\x03" + bytes(1536), b"\x03" + bytes(1536 + 1535))
-
-    def __init__(self, r):
+    def __init__(self, r, openings=HALF_OPEN):
         self.r = r
+        self.openings = openings
         self.sockets = []
 
     def add(self, count):
@@ -575,7 +577,7 @@ class Crowd:
             s = socket.create_connection((self.r.host, self.r.port))
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sockets.append(s)
-            s.sendall(self.OPENINGS[i % len(self.OPENINGS)])
+            s.sendall(self.openings[i % len(self.openings)])
 
     def stop(self):
         for s in self.sockets:
@@ -617,6 +619,34 @@ def test_ten_thousand_half_open_handshakes(router, stack, descriptors):
     assert len(lines()) <= 10 * (1 + len(r.logs("lines_suppressed", mark)) + 5)
     during = stream.report()
     assert during["worst_ms"] < 1000, during
+
+
+def test_a_thousand_strangers_at_their_worst(router, fake, stack, descriptors):
+    """All that one may hold before it publishes or plays: 64 KiB of memory each (docs/security.md)."""
+    count, node = 1000, fake("f1")
+    r = router([node], router={"idle_timeout": "5m"}, limits={"connections": 2 * count})
+    connect = rtmp.amf_encode("connect", 1, {"app": "x", "a": "x" * 4000, "b": "x" * 4000, "c": "x" * 2000})
+    worst = (
+        b"\x03"
+        + bytes(3072)
+        + chunk(2, rtmp.USER, b"\0\6" + bytes(4)) * 100
+        + chunk(3, 20, connect)
+        + chunk(3, 20, rtmp.amf_encode("createStream", 1)) * 8
+        + chunk(2, rtmp.SET_CHUNK_SIZE, struct.pack(">I", 680))
+        + b"".join(chunk(csid, 9, bytes(680), 2000) for csid in range(4, 18))
+    )
+    before, sockets = max(r.resident_kib().values()), connections(r)
+    crowd = Crowd(r, (worst,))
+    stack.append(crowd)
+    crowd.add(count)
+    answered = b"NetConnection.Connect.Success"
+    for s in crowd.sockets:
+        s.settimeout(30)
+        got = b""
+        while answered not in got:
+            got += s.recv(65536)
+    assert connections(r) == sockets + count and not r.logs("session_closed") and not node.accepted
+    assert r.sanitized() or max(r.resident_kib().values()) - before <= count * 64
 
 
 def test_a_flood_of_garbage_leaves_nothing(fake, router, client):
