@@ -146,6 +146,7 @@ class Ports:
     def __init__(self):
         self.part = next(p for p in range((self.END - self.FIRST) // self.PART) if self._hold(self._first(p)))
         self.next = 0
+        self.lock = threading.Lock()
 
     def _first(self, part):
         return self.FIRST + part * self.PART
@@ -162,9 +163,11 @@ class Ports:
     def free(self, host):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         while True:
-            self.next = self.next % (self.PART - 1) + 1
+            with self.lock:
+                self.next = self.next % (self.PART - 1) + 1
+                port = self._first(self.part) + self.next
             with socket.socket(family, socket.SOCK_STREAM) as s, contextlib.suppress(OSError):
-                s.bind((host, self._first(self.part) + self.next))
+                s.bind((host, port))
                 return s.getsockname()[1]
 
 
