@@ -263,7 +263,8 @@ static bool drain(struct stage *t, struct rtmp_chunk_writer *out, struct stage_p
 static void note_actions(struct stage *t, unsigned actions)
 {
     const struct session *s = &t->s;
-    const struct session_ended *ended = &s->stream->ended;
+    static const struct session_ended nothing;
+    const struct session_ended *ended = s->stream ? &s->stream->ended : &nothing;
     if (actions & ACT_NODE_FAILED)
         note(t, "node_failed %s %s", s->failed_node, node_fail_name(s->last_fail));
     if (actions & ACT_HANDED_OVER)
