@@ -48,10 +48,9 @@ static const struct block *last_block(const struct rtmp_msg *m)
     return m->slice_count ? m->slices[m->slice_count - 1].block : NULL;
 }
 
-/* Blocks of m but for the one that the message before it ends in, which is counted there. */
-static uint32_t cost_of(const struct rtmp_msg *m, const struct rtmp_msg *before)
+static uint32_t cost_of(const struct rtmp_msg *m)
 {
-    const struct block *last = before ? last_block(before) : NULL;
+    const struct block *last = NULL;
     uint32_t cost = 0;
     for (uint32_t i = 0; i < m->slice_count; i++) {
         if (m->slices[i].block != last)
@@ -61,10 +60,24 @@ static uint32_t cost_of(const struct rtmp_msg *m, const struct rtmp_msg *before)
     return cost;
 }
 
-static void charge(struct stream_keep *k, struct kept *e, uint32_t cost)
+/* Of a block in which the message before it ends: that is counted there. */
+static uint32_t shared_cost(const struct rtmp_msg *m, const struct rtmp_msg *before)
 {
-    k->bytes += cost - (uint64_t)e->cost;
-    e->cost = cost;
+    const bool shares = before && m->slice_count > 0 && m->slices[0].block == last_block(before);
+    return shares ? m->slices[0].block->cap : 0;
+}
+
+/* Behind `before`; NULL: it is the first. */
+static void charge(struct stream_keep *k, struct kept *e, const struct rtmp_msg *before)
+{
+    e->cost = cost_of(e->msg);
+    e->shared = shared_cost(e->msg, before);
+    k->bytes += e->cost - e->shared;
+}
+
+static void discharge(struct stream_keep *k, const struct kept *e)
+{
+    k->bytes -= e->cost - e->shared;
 }
 
 /* The same message in memory of its own, so that it holds no more than it needs. NULL: no memory.
@@ -92,7 +105,8 @@ static void compact(struct stream_keep *k)
             rtmp_msg_unref(e->msg);
             e->msg = copy;
         }
-        charge(k, e, cost_of(e->msg, before));
+        discharge(k, e);
+        charge(k, e, before);
         before = e->msg;
     }
 }
@@ -129,12 +143,13 @@ static void pop(struct stream_keep *k)
         state_put(k, e->msg, e->info.state_key);
     if (is_video_frame(&e->info))
         k->videos--;
-    charge(k, e, 0);
+    discharge(k, e);
     k->bytes -= ITEM_BYTES;
     k->payload_bytes -= e->msg->len;
     if (k->count > 1) { /* a block that the next one shares is counted there now */
         struct kept *next = entry(k, k->first + 1);
-        charge(k, next, cost_of(next->msg, NULL));
+        k->bytes += next->shared;
+        next->shared = 0;
     }
     rtmp_msg_unref(e->msg);
     k->head = (k->head + 1) & (k->ring_cap - 1);
@@ -213,7 +228,7 @@ static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media
     const struct rtmp_msg *before = k->count ? entry(k, stream_keep_end(k) - 1)->msg : NULL;
     struct kept *e = entry(k, stream_keep_end(k));
     *e = (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info};
-    charge(k, e, cost_of(m, before));
+    charge(k, e, before);
     k->bytes += ITEM_BYTES;
     k->payload_bytes += m->len;
     k->videos += is_video_frame(info);

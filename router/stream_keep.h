@@ -17,8 +17,8 @@ enum { STREAM_STATES_MAX = 16 };
 
 struct kept {
     struct rtmp_msg *msg;
-    uint64_t at_ms; /* when it arrived */
-    uint32_t cost;  /* whole blocks counted with this message */
+    uint64_t at_ms;        /* when it arrived */
+    uint32_t cost, shared; /* whole blocks; of which counted with the message before it */
     struct media_info info;
 };
 
