@@ -103,9 +103,10 @@ static void give_back(struct worker *w, struct block **in)
         block_unref(b);
 }
 
-/* Bytes read into *in, a block of `cap` if there is none; 0: end; -1: errno. */
+/* Bytes read into *in, a block of `cap` if there is none; 0: end; -1: errno. *more: all there was
+ * room for, so there may be more. */
 static ssize_t read_some(struct worker *w, int fd, struct block **in, uint32_t cap,
-                         struct slice *out)
+                         struct slice *out, bool *more)
 {
     if (*in && (*in)->cap - (*in)->used < MIN_ROOM) {
         block_unref(*in);
@@ -120,7 +121,9 @@ static ssize_t read_some(struct worker *w, int fd, struct block **in, uint32_t c
         return -1;
     }
     struct block *b = *in;
-    const ssize_t n = read(fd, b->data + b->used, b->cap - b->used);
+    const size_t room = b->cap - b->used;
+    const ssize_t n = read(fd, b->data + b->used, room);
+    *more = n > 0 && (size_t)n == room;
     if (n > 0) {
         *out = (struct slice){.block = b, .off = b->used, .len = (uint32_t)n};
         b->used += (uint32_t)n;
@@ -735,7 +738,8 @@ static bool read_client_once(struct session_conn *c)
 {
     struct slice in;
     const uint32_t cap = c->proxy_expected ? PROXY_BLOCK_BYTES : BLOCK_BYTES;
-    const ssize_t n = read_some(c->w, c->fd, &c->in, cap, &in);
+    bool more;
+    const ssize_t n = read_some(c->w, c->fd, &c->in, cap, &in, &more);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
@@ -748,12 +752,39 @@ static bool read_client_once(struct session_conn *c)
         return false;
     }
     quick_ack(c, c->fd);
-    const bool more = (uint32_t)n == cap;
     if (c->proxy_expected && !read_proxy_header(c, &in))
         return false;
     c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_BYTES, .bytes = &in});
     give_back(c->w, &c->in);
     return more;
+}
+
+/* While relaying, what a turn of the loop has read leaves together: peers are woken less often, and
+ * what came in parts goes out in one piece. */
+static void run_soon(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    w->ready_events++;
+    w->setting_up |= c->s.state != SESS_RELAY;
+    if (c->s.state != SESS_RELAY || c->todo) {
+        session_run(c);
+        return;
+    }
+    if (c->runs_soon || c->dead)
+        return;
+    c->runs_soon = true;
+    w->soon[w->soon_count++] = c;
+    if (w->soon_count == RUN_BATCH)
+        session_run_soon(w);
+}
+
+void session_run_soon(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->soon_count; i++) {
+        w->soon[i]->runs_soon = false;
+        session_run(w->soon[i]);
+    }
+    w->soon_count = 0;
 }
 
 static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
@@ -769,14 +800,15 @@ static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
                 break;
         }
     }
-    session_run(c);
+    run_soon(c);
 }
 
 static bool read_node_once(struct session_conn *c, int i)
 {
     struct node_socket *n = &c->nodes[i];
     struct slice in;
-    const ssize_t got = read_some(c->w, n->fd, &n->in, BLOCK_BYTES, &in);
+    bool more;
+    const ssize_t got = read_some(c->w, n->fd, &n->in, BLOCK_BYTES, &in, &more);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (got <= 0) {
@@ -793,7 +825,7 @@ static bool read_node_once(struct session_conn *c, int i)
     if (c->alive_us == 0 && c->s.links[i].state >= NODE_COMMAND)
         c->alive_us = clock_mono_us();
     give_back(c->w, &n->in);
-    return (uint32_t)got == BLOCK_BYTES;
+    return more;
 }
 
 static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
@@ -815,7 +847,7 @@ static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
                 break;
         }
     }
-    session_run(c);
+    run_soon(c);
 }
 
 /* ---- the beginning ---- */

@@ -32,7 +32,8 @@ struct session_conn {
     bool proxy_expected;  /* a PROXY header comes before C0 */
     bool identified;      /* counted by admission under addr */
     bool running, dead;
-    unsigned todo; /* enum session_action, not yet performed */
+    bool runs_soon; /* in worker.soon */
+    unsigned todo;  /* enum session_action, not yet performed */
     /* playing over a shared link (share_io.c) */
     struct session_conn *lead; /* has the link */
     struct session_conn *deliver_next;
@@ -66,6 +67,8 @@ MUST_CHECK struct session_conn *session_conn_create(struct worker *w, int fd,
                                                     const struct sockaddr_storage *peer);
 /* Performs what is to be done, sends what waits. */
 void session_run(struct session_conn *c);
+/* The same for those whose turn it is at the end of the loop's. */
+void session_run_soon(struct worker *w);
 /* At the end of a loop turn: dials what waited for others; frees those that ended in it. */
 void session_dial_waiting(struct worker *w);
 void session_free_dead(struct worker *w);

@@ -22,6 +22,7 @@ enum {
     SESSION_IDS_AT_ONCE = 1024,
     SLOW_SWEEP_TICKS = 10,
     HINT_WRITES = 10,       /* at a time: 20,000 hints a second at most, more than can come */
+    BUSY_EVENTS = 2,        /* as many within relay.coalesce, and waiting for more pays */
     WORKER_GONE_MS = 10000, /* without a heartbeat */
     ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
 };
@@ -230,6 +231,17 @@ static void sweep_hints(struct worker *w)
     w->hints_left = removed == STORE_WRITE_RECORDS;
 }
 
+/* Whether turns of the loop begin at least relay.coalesce apart: only where that brings several
+ * events together, so that a quiet worker adds no delay. */
+static void decide_rest(struct worker *w)
+{
+    const uint64_t now_us = clock_mono_us();
+    const uint64_t coalesce_us = w->config->relay.coalesce_us;
+    w->rests = w->ready_events * coalesce_us >= BUSY_EVENTS * (now_us - w->rests_since_us);
+    w->rests_since_us = now_us;
+    w->ready_events = 0;
+}
+
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
@@ -243,6 +255,7 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     move_planned(w);
     if (w->hints_left)
         sweep_hints(w);
+    decide_rest(w);
 }
 
 static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
@@ -355,11 +368,14 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
 /* The loop goes to sleep: what it did since it woke was one turn. */
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
-    (void)loop;
     (void)events;
     struct worker *w = watcher->data;
+    session_run_soon(w);
     session_dial_waiting(w);
     session_free_dead(w);
+    const double rest = (double)w->config->relay.coalesce_us / 1e6;
+    ev_set_io_collect_interval(loop, w->rests && !w->setting_up ? rest : 0.0);
+    w->setting_up = false;
     const uint64_t turn_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
     if (turn_us > 0)
         process_histogram_add(&w->process.loop_turns, turn_us);

@@ -16,6 +16,8 @@
 
 struct session_conn;
 
+enum { RUN_BATCH = 16 }; /* sessions whose data leave together, at most */
+
 struct worker_listener {
     ev_io watcher;
     struct worker *worker;
@@ -75,6 +77,12 @@ struct worker {
     struct setups setups;
     struct session_conn *waiting, **waiting_end; /* to dial: first come, first served */
     uint32_t conn_count;
+    struct session_conn *soon[RUN_BATCH]; /* have read something that is to be sent in this turn */
+    uint32_t soon_count;
+    uint32_t ready_events;   /* of sessions' sockets, since the last poll */
+    bool setting_up;         /* in this turn there was news for a session that does not relay yet */
+    bool rests;              /* turns begin at least relay.coalesce apart */
+    uint64_t rests_since_us; /* when that was decided; monotonic */
 
     struct worker_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;

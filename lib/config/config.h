@@ -3,7 +3,7 @@
  * reference in docs/ come from the rows. Unknown keys are errors.
  * Owner:  main() loads one and frees it last; parts are handed the section they need.
  * Errors: config_load_* fill `error` with "file:line:column: key: what is wrong, what is allowed"; *out changes on ERR_OK only.
- * Units:  durations in ms, sizes in bytes, bandwidth in bit/s.   Tests: tests/unit/config/test_config.c, tests/fuzz/fuzz_config.c */
+ * Units:  durations in ms (coalesce_us: us), sizes in bytes, bandwidth in bit/s.   Tests: tests/unit/config/test_config.c, tests/fuzz/fuzz_config.c */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H
 
@@ -86,6 +86,7 @@ struct config_apps { /* names of applications */
 struct config_relay {
     uint64_t buffer_bytes; /* per direction of a session */
     uint64_t stall_timeout_ms;
+    uint64_t coalesce_us;  /* on a busy worker, data waits for more to go with it */
     enum share_playback share_playback; /* one node link for all players of a stream on a worker */
     struct config_apps share_apps;      /* none: all */
 };

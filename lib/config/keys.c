@@ -393,11 +393,20 @@ const struct key_row key_rows[] = {
      .max = HOUR_MS,
      .reloadable = true,
      FIELD(config, relay.stall_timeout_ms)},
-
+    {.path = "relay.coalesce",
+     .help =
+         "On a busy worker, data waits up to so long in the router for more to go with it: fewer "
+         "wake-ups and writes. 0: it never waits.",
+     .initial = "500us",
+     .type = KEY_DELAY,
+     .max = 20000,
+     .reloadable = true,
+     FIELD(config, relay.coalesce_us)},
     {.path = "relay.share_playback",
-     .help = "`on`: all players of a stream on a worker share one node link, and begin with the last "
-             "group of pictures. Players with arguments (`cam1?token=...`) keep their own, and so "
-             "does one that pauses or seeks. The node's own hooks see the first player only.",
+     .help =
+         "`on`: all players of a stream on a worker share one node link, and begin with the last "
+         "group of pictures. Players with arguments (`cam1?token=...`) keep their own, and so "
+         "does one that pauses or seeks. The node's own hooks see the first player only.",
      .initial = "off",
      .type = KEY_ENUM,
      .names = share_names,

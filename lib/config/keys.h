@@ -14,6 +14,7 @@ enum key_type {
     KEY_COUNT,     /* uint32_t */
     KEY_WORKERS,   /* uint32_t; "auto" is 0 */
     KEY_DURATION,  /* uint64_t, ms */
+    KEY_DELAY,     /* uint64_t, us */
     KEY_SIZE,      /* uint32_t or uint64_t, bytes */
     KEY_BANDWIDTH, /* uint64_t, bit/s */
     KEY_FACTOR,    /* double */

@@ -18,6 +18,7 @@ struct unit {
 /* Largest first, so that printing finds the shortest form; the last row ends the table. */
 static const struct unit durations[] = {
     {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+static const struct unit delays[] = {{"s", 1000000}, {"ms", 1000}, {"us", 1}, {NULL, 0}};
 static const struct unit sizes[] = {
     {"GiB", 1u << 30}, {"MiB", 1u << 20}, {"KiB", 1u << 10}, {"", 1}, {NULL, 0}};
 static const struct unit bandwidths[] = {
@@ -29,6 +30,8 @@ static const struct unit *units_of(enum key_type type)
     switch (type) {
     case KEY_DURATION:
         return durations;
+    case KEY_DELAY:
+        return delays;
     case KEY_SIZE:
         return sizes;
     case KEY_BANDWIDTH:
@@ -299,6 +302,7 @@ enum err value_parse(const struct key_row *row, const char *text, void *base)
         /* fall through */
     case KEY_COUNT:
     case KEY_DURATION:
+    case KEY_DELAY:
     case KEY_SIZE:
     case KEY_BANDWIDTH:
         e = amount_parse(units_of(row->type), text, &v);
@@ -445,6 +449,7 @@ void value_print(const struct key_row *row, const void *base, char *buf)
         /* fall through */
     case KEY_COUNT:
     case KEY_DURATION:
+    case KEY_DELAY:
     case KEY_SIZE:
     case KEY_BANDWIDTH:
         amount_print(units_of(row->type), load_number(row, base), buf);
@@ -502,6 +507,7 @@ void value_allowed(const struct key_row *row, char *buf)
         break;
     case KEY_COUNT:
     case KEY_DURATION:
+    case KEY_DELAY:
     case KEY_SIZE:
     case KEY_BANDWIDTH:
     case KEY_FACTOR:
@@ -517,6 +523,7 @@ static void value_hint(const struct key_row *row, const char *text, char *buf)
     uint64_t v;
     const char *const forms[] = {
         [KEY_DURATION] = "a duration needs a unit: 500ms, 2s, 5m, 1h",
+        [KEY_DELAY] = "a delay needs a unit: 500us, 2ms",
         [KEY_SIZE] = "a size is in bytes or has a unit: 64KiB, 4MiB, 1GiB",
         [KEY_BANDWIDTH] = "a bandwidth needs a unit: 500kbit/s, 8Mbit/s, 1Gbit/s",
         [KEY_PERCENT] = "a percentage ends in %: 50%",

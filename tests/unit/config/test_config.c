@@ -69,6 +69,7 @@ static void test_defaults(void **state)
         assert_int_equal(c->router.shutdown_grace_ms, 30000);
         assert_int_equal(c->relay.buffer_bytes, 4u << 20);
         assert_int_equal(c->relay.stall_timeout_ms, 10000);
+        assert_int_equal(c->relay.coalesce_us, 500);
         assert_int_equal(c->failover.stall_ms, 2000);
         assert_int_equal(c->failover.reach_ms, 3000);
         assert_int_equal(c->failover.gop_bytes, 16u << 20);
@@ -264,6 +265,9 @@ static void test_refused_values(void **state)
         {"router: {dial_timeout: -2s}", "f:1:24: router.dial_timeout: found -2s", ""},
         {"router: {dial_timeout: 18446744073709551615h}", "f:1:24: router.dial_timeout: found",
          "allowed: 10ms"},
+        {"relay: {coalesce: 21ms}", "f:1:19: relay.coalesce: found 21ms, allowed: 0 to 20ms", ""},
+        {"relay: {coalesce: 1}", "f:1:19: relay.coalesce: found 1, allowed: 0 to 20ms",
+         "; a delay needs a unit: 500us, 2ms"},
         {"relay: {buffer: 4MB}", "f:1:17: relay.buffer: found 4MB, allowed: 64KiB to 1GiB",
          "64KiB, 4MiB, 1GiB"},
         {"relay: {buffer: 1}", "f:1:17: relay.buffer: found 1, allowed: 64KiB to 1GiB", ""},
