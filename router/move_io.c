@@ -314,3 +314,46 @@ void move_run_commands(struct worker *w)
         (void)worker_store_ok(
             w, store_commands_pending(w->store, &w->id, clock_wall_ms(), carry_out, w), "commands");
 }
+
+/* ---- pings ---- */
+
+enum { NODE_PINGS_PER_S = 25 }; /* a node is asked so often, however many links there are */
+
+void move_suspect(struct session_conn *c)
+{
+    for (struct session_conn *other = c->w->conns, *next; other; other = next) {
+        next = other->next;
+        if (other != c && strcmp(other->s.node, c->s.node) == 0)
+            session_post(other, &(struct session_event){.kind = SE_SUSPECT});
+    }
+}
+
+static const struct node *linked_node(const struct session_conn *c)
+{
+    return c->s.current < 0 ? NULL : node_table_get(c->w->nodes, c->s.link_nodes[c->s.current]);
+}
+
+/* A link whose next ping is far off as things are now is asked at once. */
+static void space_pings(struct session_conn *c, uint64_t space_ms)
+{
+    const uint64_t before_ms = c->s.link_space_ms;
+    if (space_ms <= before_ms && space_ms >= before_ms / 2)
+        return;
+    c->s.link_space_ms = space_ms;
+    if (space_ms < before_ms)
+        session_post(c, &(struct session_event){.kind = SE_SUSPECT});
+}
+
+void move_space_pings(struct worker *w)
+{
+    uint32_t links[NODES_MAX] = {0};
+    const struct node *n;
+    for (const struct session_conn *c = w->conns; c; c = c->next)
+        if ((n = linked_node(c)))
+            links[n - w->nodes->nodes]++;
+    for (struct session_conn *c = w->conns, *next; c; c = next) {
+        next = c->next;
+        if ((n = linked_node(c)))
+            space_pings(c, links[n - w->nodes->nodes] * UINT64_C(1000) / NODE_PINGS_PER_S);
+    }
+}

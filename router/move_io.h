@@ -13,6 +13,10 @@ void move_attached(struct session_conn *c);      /* ACT_ATTACHED */
 void move_arrived(struct session_conn *c);       /* ACT_ARRIVED */
 void move_resumed(struct session_conn *c);       /* ACT_RESUMED */
 void move_ask_publisher(struct session_conn *c); /* ACT_ENDS; answers by SE_PUBLISHER */
+void move_suspect(struct session_conn *c);       /* ACT_SUSPECT */
+/* How far apart the pings of each node link are, by how many links its node has here: once a
+ * second. */
+void move_space_pings(struct worker *w);
 /* Begins the moves that draining nodes and reloaded ones call for, so many at a time. */
 void move_planned(struct worker *w);
 /* What healthd saw of the nodes' processes, once a second. */

@@ -104,6 +104,7 @@ enum session_event_kind {
     SE_CLAIM_MOVED,    /* answer to ACT_MOVE: epoch; 0: the store is away */
     SE_AUDIENCE,       /* answer to ACT_AUDIENCE: ready */
     SE_PUBLISHER,      /* answer to ACT_ENDS: ready: the stream has its publisher still */
+    SE_SUSPECT,        /* another link to our node has had no answer to its ping */
     SE_MOVE,           /* cause, node ("": wherever): move with the new node ready first */
     SE_TAKEN_OVER,     /* another publisher has our claim */
     SE_FLUSHED,        /* something queued has left */
@@ -148,9 +149,10 @@ enum session_action {
     ACT_ARRIVED = 1 << 9,  /* the claim: its next node is the owner */
     ACT_RESUMED = 1 << 10, /* the player has media again, rehome.gap_ms after the last */
     ACT_ENDS = 1 << 11,    /* has the stream a publisher? answer by SE_PUBLISHER */
+    ACT_SUSPECT = 1 << 12, /* the node has not answered a ping: SE_SUSPECT to its other sessions */
     ACT_SHUTDOWN =
-        1 << 12,        /* all has left: send no more, but hear the client out: it must read it */
-    ACT_FREE = 1 << 13, /* close the sockets and free */
+        1 << 13,        /* all has left: send no more, but hear the client out: it must read it */
+    ACT_FREE = 1 << 14, /* close the sockets and free */
 };
 
 /* The publication or play that ACT_HANDED_OVER and ACT_RELEASE speak of: the session may be on its
@@ -250,9 +252,11 @@ struct session {
 
     struct session_rehome rehome;
     uint64_t link_bytes_ms;               /* of the current link: the last bytes */
-    uint64_t link_heard_ms, link_ping_ms; /* since when its silence counts; next ping */
-    uint64_t link_tick_ms;                /* when that was last looked at */
-    uint32_t link_pings;                  /* sent on it */
+    uint64_t link_heard_ms, link_ping_ms; /* since when its silence counts; next look at it */
+    uint64_t link_asked_ms;               /* first ping since it was heard; 0: none */
+    uint64_t link_space_ms; /* between its pings, if more than a quarter of failover.stall: where
+                               many links go to a node, they take turns; the owner sets it */
+    uint32_t link_pings;    /* sent on it */
 
     /* flow */
     bool client_paused, node_paused;

@@ -578,6 +578,9 @@ static void perform(struct session_conn *c, unsigned action)
     case ACT_ENDS:
         move_ask_publisher(c);
         break;
+    case ACT_SUSPECT:
+        move_suspect(c);
+        break;
     case ACT_SHUTDOWN:
         shutdown(c->fd, SHUT_WR);
         break;

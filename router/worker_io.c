@@ -358,6 +358,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     log_suppressed(w);
     if (!w->store)
         return;
+    move_space_pings(w);
     beat(w);
     (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
     move_read_generations(w);

@@ -336,6 +336,10 @@ static bool moving_line(struct stage *t, const struct words *w)
         stage_step(t, &(struct session_event){.kind = SE_MOVE,
                                               .cause = cause_called(w->word[1]),
                                               .node = w->count > 2 ? w->word[2] : ""});
+    else if (is(w, 0, "space") && w->count == 2)
+        t->s.link_space_ms = number(w, 1);
+    else if (is(w, 0, "suspect"))
+        stage_step(t, &(struct session_event){.kind = SE_SUSPECT});
     else
         return is(w, 0, "nothing");
     return true;

@@ -21,6 +21,7 @@
  *   claim_moved EPOCH            answers "move"
  *   audience ready | behind      answers "audience?"
  *   publisher live | gone        answers "publisher?"
+ *   space MS | suspect           between pings on the node link; another link had no answer
  *   move CAUSE [NODE]            a planned move
  *   nothing
  *   set rule APP ACTION          one more of access.rules

@@ -295,6 +295,8 @@ static void note_actions(struct stage *t, unsigned actions)
         note(t, "resumed after %llu", (unsigned long long)s->rehome.gap_ms);
     if (actions & ACT_ENDS)
         note(t, "publisher?");
+    if (actions & ACT_SUSPECT)
+        note(t, "suspect");
     if (actions & ACT_SHUTDOWN)
         note(t, "shutdown");
     if (actions & ACT_FREE) {
