@@ -8,6 +8,7 @@
 
 enum {
     MOVES_LOOK_MS = 60000,   /* after a change of the nodes */
+    MOVES_REST_MS = 500,     /* after a look that found none */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
 };
@@ -204,7 +205,7 @@ static void move_waiting_player(struct session_conn *c)
                     leave_if_waiting, c);
 }
 
-/* True: a move has begun. */
+/* One that should move. True: a move has begun. */
 static bool move_one(struct session_conn *c, uint64_t now_ms)
 {
     struct worker *w = c->w;
@@ -212,8 +213,6 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
     if (c->dead || s->state != SESS_RELAY || now_ms < c->move_after_ms || s->seat.share)
         return false;
     const bool leave = leaves_streams(w, s->node);
-    if (!leave && !is_outdated(w, s, now_ms))
-        return false;
     c->move_after_ms = now_ms + MOVE_AGAIN_MS;
     if (s->kind == SESSION_PLAY && leave && w->store)
         move_waiting_player(c);
@@ -241,22 +240,37 @@ static bool moves_wanted(struct worker *w, uint64_t now_ms)
     return false;
 }
 
+/* Now, or when it may. */
+static bool should_move(struct session_conn *c, uint64_t now_ms)
+{
+    const struct session *s = &c->s;
+    return s->node[0] != '\0' && !s->seat.share &&
+           (leaves_streams(c->w, s->node) || is_outdated(c->w, s, now_ms));
+}
+
 void move_planned(struct worker *w)
 {
     const double per_turn = w->config->failover.moves_per_second * (STORE_POLL_MS / 1000.0);
     const uint64_t now_ms = clock_mono_ms();
-    if (w->config->failover.max_moves == 0 || !moves_wanted(w, now_ms))
+    const bool rests = w->moves_version == w->nodes->version && now_ms < w->moves_rest_until_ms;
+    if (w->config->failover.max_moves == 0 || rests || !moves_wanted(w, now_ms))
         return;
     w->moves_allowed += per_turn;
     if (w->moves_allowed > per_turn + 1)
         w->moves_allowed = per_turn + 1;
+    bool any = false;
     for (struct session_conn *c = w->conns, *next; c; c = next) {
         next = c->next;
         if (w->moves_allowed < 1)
             return;
+        if (!should_move(c, now_ms))
+            continue;
+        any = true;
         if (move_one(c, now_ms))
             w->moves_allowed--;
     }
+    if (!any)
+        w->moves_rest_until_ms = now_ms + MOVES_REST_MS;
 }
 
 /* ---- commands ---- */

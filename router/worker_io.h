@@ -54,9 +54,10 @@ struct worker {
     bool panic;
     struct node_generation *generations; /* generation_count of NODES_MAX */
     uint32_t generation_count;
-    double moves_allowed;    /* planned moves that may begin now */
-    uint64_t moves_until_ms; /* something has changed: look for streams to move until then */
-    uint64_t moves_version;  /* of the node list when that was looked at */
+    double moves_allowed;         /* planned moves that may begin now */
+    uint64_t moves_until_ms;      /* something has changed: look for streams to move until then */
+    uint64_t moves_rest_until_ms; /* there were none to move */
+    uint64_t moves_version;       /* of the node list when that was looked at */
     uint64_t change_seq;
     bool reading_changes;
     bool recheck_due; /* changes were missed: the claims of all our streams are to be asked for */
