@@ -762,13 +762,19 @@ static bool read_client_once(struct session_conn *c)
     return more;
 }
 
+static void note_ready(const struct session_conn *c)
+{
+    if (c->s.state == SESS_RELAY)
+        c->w->relay_events++;
+    else
+        c->w->setting_up = true;
+}
+
 /* While relaying, what a turn of the loop has read leaves together: peers are woken less often, and
  * what came in parts goes out in one piece. */
 static void run_soon(struct session_conn *c)
 {
     struct worker *w = c->w;
-    w->ready_events++;
-    w->setting_up |= c->s.state != SESS_RELAY;
     if (c->s.state != SESS_RELAY || c->todo) {
         session_run(c);
         return;
@@ -794,6 +800,7 @@ static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     struct session_conn *c = watcher->data;
+    note_ready(c);
     if (events & EV_READ) {
         for (int i = 0; i < READS_PER_WAKE && !c->dead && session_reads_client(&c->s); i++) {
             const bool more = read_client_once(c);
@@ -837,6 +844,7 @@ static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
     struct session_conn *c = watcher->data;
     const int i = c->nodes[1].fd == watcher->fd ? 1 : 0;
     struct node_socket *n = &c->nodes[i];
+    note_ready(c);
     if (n->connecting) {
         on_connected(c, i);
     } else if (events & EV_READ) {
@@ -923,6 +931,7 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
         return;
     }
     w->process.accepted++;
+    w->setting_up = true;
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     c->proxy_expected = proxied;

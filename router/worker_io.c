@@ -237,9 +237,9 @@ static void decide_rest(struct worker *w)
 {
     const uint64_t now_us = clock_mono_us();
     const uint64_t coalesce_us = w->config->relay.coalesce_us;
-    w->rests = w->ready_events * coalesce_us >= BUSY_EVENTS * (now_us - w->rests_since_us);
+    w->rests = w->relay_events * coalesce_us >= BUSY_EVENTS * (now_us - w->rests_since_us);
     w->rests_since_us = now_us;
-    w->ready_events = 0;
+    w->relay_events = 0;
 }
 
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)

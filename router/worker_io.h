@@ -80,7 +80,7 @@ struct worker {
     uint32_t conn_count;
     struct session_conn *soon[RUN_BATCH]; /* have read something that is to be sent in this turn */
     uint32_t soon_count;
-    uint32_t ready_events;   /* of sessions' sockets, since the last poll */
+    uint32_t relay_events;   /* of sockets of sessions that relay, since the last poll */
     bool setting_up;         /* in this turn there was news for a session that does not relay yet */
     bool rests;              /* turns begin at least relay.coalesce apart */
     uint64_t rests_since_us; /* when that was decided; monotonic */
