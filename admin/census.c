@@ -7,7 +7,7 @@ enum { ALIVE_MS = 5000 }; /* cluster/store.h: gone after 5 s without a heartbeat
 
 bool census_alive(const struct process_record *p, uint64_t now_ms)
 {
-    return p->beat_ms + ALIVE_MS > now_ms;
+    return store_is_recent(p->beat_ms, now_ms, ALIVE_MS);
 }
 
 static void count_node(const struct node *n, struct census *out)

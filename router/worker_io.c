@@ -24,6 +24,8 @@ enum {
     HINT_WRITES = 10,       /* at a time: 20,000 hints a second at most, more than can come */
     BUSY_EVENTS = 2,        /* as many within relay.coalesce, and waiting for more pays */
     WORKER_GONE_MS = 10000, /* without a heartbeat */
+    CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
+    CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
 };
 
@@ -198,6 +200,17 @@ static void use_config_nodes(struct worker *w)
     free(nodes);
 }
 
+/* True: the wall clock has been set. */
+static bool follow_clock(struct worker *w)
+{
+    const uint64_t mono_ms = clock_mono_ms(), was = w->env.wall_offset_ms;
+    w->env.wall_offset_ms = clock_wall_ms() - mono_ms;
+    if (store_is_recent(was, w->env.wall_offset_ms, CLOCK_STEP_MS))
+        return false;
+    w->clock_set_ms = mono_ms;
+    return true;
+}
+
 /* Says at once that the new list is in force: operators wait for that. */
 static void read_nodes_if_changed(struct worker *w)
 {
@@ -242,33 +255,6 @@ static void decide_rest(struct worker *w)
     w->relay_events = 0;
 }
 
-static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    (void)loop;
-    (void)events;
-    struct worker *w = timer->data;
-    atomic_store(&w->shared->slots[w->id.slot].beat_ms, clock_mono_ms());
-    read_nodes_if_changed(w);
-    place_read_changes(w);
-    place_refresh_records(w);
-    move_run_commands(w);
-    move_planned(w);
-    if (w->hints_left)
-        sweep_hints(w);
-    decide_rest(w);
-}
-
-static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
-{
-    (void)loop;
-    (void)events;
-    struct worker *w = watcher->data;
-    uint64_t count;
-    if (read(watcher->fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        return;
-    place_read_changes(w);
-}
-
 static void beat(struct worker *w)
 {
     struct process_record *p = &w->process;
@@ -302,6 +288,41 @@ static void beat(struct worker *w)
     (void)worker_store_ok(w, store_process_beat(w->store, p), "heartbeat");
 }
 
+/* Once it has been set, the others take us for dead until the next heartbeat. */
+static void mind_clock(struct worker *w)
+{
+    if (follow_clock(w) && w->store)
+        beat(w);
+}
+
+static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = timer->data;
+    atomic_store(&w->shared->slots[w->id.slot].beat_ms, clock_mono_ms());
+    mind_clock(w);
+    read_nodes_if_changed(w);
+    place_read_changes(w);
+    place_refresh_records(w);
+    move_run_commands(w);
+    move_planned(w);
+    if (w->hints_left)
+        sweep_hints(w);
+    decide_rest(w);
+}
+
+static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    struct worker *w = watcher->data;
+    uint64_t count;
+    if (read(watcher->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return;
+    place_read_changes(w);
+}
+
 struct dead_workers {
     uint64_t now_ms;
     uint32_t count;
@@ -311,7 +332,7 @@ struct dead_workers {
 static bool collect_dead(void *arg, const struct process_record *p)
 {
     struct dead_workers *d = arg;
-    if (p->kind == PROCESS_ROUTER && d->now_ms > p->beat_ms + WORKER_GONE_MS)
+    if (p->kind == PROCESS_ROUTER && !store_is_recent(p->beat_ms, d->now_ms, WORKER_GONE_MS))
         d->ids[d->count++] = p->id;
     return d->count < WORKERS_MAX;
 }
@@ -322,6 +343,9 @@ static void clean_dead_workers(struct worker *w)
 {
     struct dead_workers dead = {.now_ms = clock_wall_ms()};
     if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
+        return;
+    mind_clock(w); /* afterwards: what was listed may be of another time */
+    if (clock_mono_ms() - w->clock_set_ms < CLOCK_SETTLE_MS)
         return;
     for (uint32_t i = 0; i < dead.count; i++) {
         bool left;
@@ -343,18 +367,12 @@ static void sweep(struct worker *w)
     }
 }
 
-static void follow_clock(struct worker *w)
-{
-    w->env.wall_offset_ms = clock_wall_ms() - clock_mono_ms();
-}
-
 static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
     struct worker *w = timer->data;
     w->ticks++;
-    follow_clock(w);
     log_suppressed(w);
     if (!w->store)
         return;
@@ -638,7 +656,7 @@ static bool init(struct worker *w)
     admission_init(&w->admission);
     w->env.access.keys = w->shared->keys;
     apply_config(w);
-    follow_clock(w);
+    (void)follow_clock(w);
     if (!open_store(w))
         return false;
     clean_slot(w);

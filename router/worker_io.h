@@ -95,7 +95,8 @@ struct worker {
     uint64_t turn_began_us;
     uint32_t turn_max_us; /* since the last heartbeat */
     uint32_t ticks;
-    bool hints_left; /* more of them are due to go than went the last time */
+    bool hints_left;       /* more of them are due to go than went the last time */
+    uint64_t clock_set_ms; /* when the wall clock was last set; monotonic */
     bool stopping;
     int exit_code;
     uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */

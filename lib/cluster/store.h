@@ -25,6 +25,12 @@ struct store_options {
 MUST_CHECK enum err store_open(const struct store_options *o, struct store **out, char *error);
 void store_close(struct store *s);
 
+/* What happened at that time is less than ms ago. The wall clock may be set, so that is also said of less than ms ahead, and no more. */
+static inline bool store_is_recent(uint64_t at_ms, uint64_t now_ms, uint64_t ms)
+{
+    return (now_ms > at_ms ? now_ms - at_ms : at_ms - now_ms) < ms;
+}
+
 /* A worker: a slot of a router. Its text form "router/slot" is the key of its records. */
 struct worker_id {
     char router[ROUTER_ID_MAX];

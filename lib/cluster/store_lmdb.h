@@ -141,7 +141,7 @@ MUST_CHECK enum err event_append(struct store *s, MDB_txn *txn, uint64_t now_ms,
 
 MUST_CHECK enum err process_get(struct store *s, MDB_txn *txn, enum process_kind kind,
                                 const struct worker_id *id, struct process_record *out);
-/* Its heartbeat is not older than PROCESS_GONE_MS. */
+/* Its heartbeat is younger than PROCESS_GONE_MS. */
 MUST_CHECK enum err process_alive(struct store *s, MDB_txn *txn, enum process_kind kind,
                                   const struct worker_id *id, uint64_t now_ms, bool *alive);
 

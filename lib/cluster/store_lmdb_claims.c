@@ -161,7 +161,7 @@ static enum err claim_seen(struct store *s, const struct stream_key *key, uint64
     e = claim_read(s, txn, key, c);
     if (e == ERR_OK)
         e = as_seen(s, txn, now_ms, c);
-    if (e == ERR_OK && c->state == CLAIM_HINT && now_ms >= c->since_ms + hold_ms)
+    if (e == ERR_OK && c->state == CLAIM_HINT && !store_is_recent(c->since_ms, now_ms, hold_ms))
         e = ERR_NOT_FOUND;
     if (e == ERR_NOT_FOUND)
         e = as_found(s, txn, key, now_ms, c);
@@ -454,16 +454,20 @@ enum err store_claim_handed_over(struct store *s, const struct stream_key *key, 
 
 /* ---- sweeping, listing ---- */
 
-/* The oldest hint; ERR_NOT_FOUND: there is none as old as that. */
+/* A hint that is over; ERR_NOT_FOUND: there is none. They are in the order of time. */
 static enum err oldest_hint(struct store *s, MDB_txn *txn, uint64_t hold_ms, uint64_t now_ms,
                             MDB_val *key, MDB_val *stream)
 {
-    const enum err e = db_first(txn, s->db[DB_HINTS], val_of(NULL, 0), key, stream);
+    uint8_t ahead[8];
+    enum err e = db_first(txn, s->db[DB_HINTS], val_of(NULL, 0), key, stream);
     if (e != ERR_OK)
         return e;
     if (key->mv_size != HINT_KEY_BYTES)
         return ERR_CORRUPT;
-    return number_at(key->mv_data) + hold_ms > now_ms ? ERR_NOT_FOUND : ERR_OK;
+    if (!store_is_recent(number_at(key->mv_data), now_ms, hold_ms))
+        return ERR_OK;
+    number_put(ahead, now_ms + hold_ms); /* from before the clock was set back */
+    return db_first(txn, s->db[DB_HINTS], val_of(ahead, sizeof ahead), key, stream);
 }
 
 static enum err sweep_hints(struct store *s, MDB_txn *txn, uint64_t hold_ms, uint64_t now_ms,

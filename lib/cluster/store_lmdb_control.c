@@ -23,8 +23,7 @@ static enum err lease_renew(struct store *s, MDB_txn *txn, const char *name, uin
     const enum err e = lease_read(s, txn, name, &old);
     if (e != ERR_OK && e != ERR_NOT_FOUND)
         return e;
-    /* a clock that was set back must not make a dead holder's lease last */
-    const bool fresh = now_ms < old.renewed_ms + ttl_ms && old.renewed_ms < now_ms + ttl_ms;
+    const bool fresh = store_is_recent(old.renewed_ms, now_ms, ttl_ms);
     if (old.holder != holder && fresh)
         return ERR_CONFLICT;
     return db_put(txn, s->db[DB_LEASES], text_val(name),
@@ -226,7 +225,7 @@ static enum err oldest_command(struct store *s, MDB_txn *txn, uint64_t now_ms,
     enum err e = db_first(txn, s->db[DB_COMMANDS], val_of(NULL, 0), &k, &v);
     if (e == ERR_OK)
         e = command_record_parse(v.mv_data, v.mv_size, out);
-    if (e == ERR_OK && now_ms < out->posted_ms + STORE_COMMAND_KEEP_MS)
+    if (e == ERR_OK && store_is_recent(out->posted_ms, now_ms, STORE_COMMAND_KEEP_MS))
         e = ERR_NOT_FOUND;
     return e;
 }

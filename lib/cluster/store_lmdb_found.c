@@ -15,7 +15,7 @@ static MDB_val found_key(const struct stream_key *k, const char *node, uint8_t b
 
 static bool is_fresh(const struct found_record *f, uint64_t now_ms)
 {
-    return now_ms < f->seen_ms + STORE_FOUND_MS;
+    return store_is_recent(f->seen_ms, now_ms, STORE_FOUND_MS);
 }
 
 /* ---- writing ---- */
@@ -33,7 +33,7 @@ static enum err found_see(struct store *s, MDB_txn *txn, const char *node,
     if (e != ERR_OK && e != ERR_NOT_FOUND)
         return e;
     if (e == ERR_OK && is_fresh(&old, now_ms)) {
-        if (now_ms < old.seen_ms + FOUND_REFRESH_MS)
+        if (store_is_recent(old.seen_ms, now_ms, FOUND_REFRESH_MS))
             return ERR_OK;
         f.since_ms = old.since_ms;
     }

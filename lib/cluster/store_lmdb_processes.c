@@ -38,7 +38,7 @@ enum err process_alive(struct store *s, MDB_txn *txn, enum process_kind kind,
         return ERR_OK;
     }
     if (e == ERR_OK)
-        *alive = now_ms <= p.beat_ms + PROCESS_GONE_MS;
+        *alive = store_is_recent(p.beat_ms, now_ms, PROCESS_GONE_MS);
     return e;
 }
 

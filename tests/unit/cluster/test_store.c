@@ -308,11 +308,11 @@ static void test_health(void **state)
     assert_int_equal(t->nodes[0].bandwidth, 2000);
     t->nodes[0].dial_failed_ms = 123;
     beat(f->store, PROCESS_HEALTHD, healthd, t0);
-    assert_int_equal(store_nodes_read(f->store, t, t0 + 5000), ERR_OK);
+    assert_int_equal(store_nodes_read(f->store, t, t0 + 4999), ERR_OK);
     assert_int_equal(t->nodes[0].health, NODE_DOWN);
     assert_int_equal(t->nodes[0].health_since_ms, t0 - 5);
     assert_int_equal(t->nodes[0].dial_failed_ms, 123);
-    assert_int_equal(store_nodes_read(f->store, t, t0 + 5001), ERR_OK);
+    assert_int_equal(store_nodes_read(f->store, t, t0 + 5000), ERR_OK);
     assert_int_equal(t->nodes[0].health, NODE_UNKNOWN);
     node_table_destroy(t);
 
@@ -483,8 +483,8 @@ static void test_dead_worker(void **state)
     beat(s, PROCESS_ROUTER, worker(1), t0 + 6000);
     const struct answer a = take(s, (struct take){.key = "live/a", .node = "n1", .session = 5});
     assert_int_equal(a.e, ERR_OK);
-    assert_int_equal(get(s, "live/a", t0 + 5000).c.state, CLAIM_LIVE);
-    struct answer g = get(s, "live/a", t0 + 5001);
+    assert_int_equal(get(s, "live/a", t0 + 4999).c.state, CLAIM_LIVE);
+    struct answer g = get(s, "live/a", t0 + 5000);
     assert_int_equal(g.e, ERR_OK);
     assert_int_equal(g.c.state, CLAIM_HINT);
     assert_string_equal(g.c.node, "n1");
@@ -512,6 +512,31 @@ static void test_dead_worker(void **state)
     g = get(s, "live/a", t0 + 7000);
     assert_int_equal(g.e, ERR_OK);
     assert_int_equal(g.c.state, CLAIM_HINT);
+}
+
+/* A clock that was set back makes nothing last longer than it would have. */
+static void test_clock_set_back(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = f->store;
+    uint32_t removed;
+    beat(s, PROCESS_ROUTER, worker(0), t0);
+    const struct answer a = take(s, (struct take){.key = "live/a", .node = "n1"});
+    const struct answer b = take(s, (struct take){.key = "live/b", .node = "n1"});
+    assert_int_equal(a.e + b.e, ERR_OK);
+    assert_int_equal(get(s, "live/a", t0 - 4999).c.state, CLAIM_LIVE);
+    assert_int_equal(get(s, "live/a", t0 - 5000).c.state, CLAIM_HINT); /* until the next beat */
+    assert_int_equal(release(s, "live/a", a.c.epoch, true, t0), ERR_OK);
+    assert_int_equal(get(s, "live/a", t0 - HOLD_MS + 1).c.state, CLAIM_HINT);
+    assert_int_equal(get(s, "live/a", t0 - HOLD_MS).e, ERR_NOT_FOUND);
+
+    const uint64_t now = t0 - 10 * HOLD_MS;
+    beat(s, PROCESS_ROUTER, worker(0), now);
+    assert_int_equal(get(s, "live/b", now).c.state, CLAIM_LIVE);
+    assert_int_equal(release(s, "live/b", b.c.epoch, true, now), ERR_OK);
+    assert_int_equal(store_claims_sweep(s, HOLD_MS, now, &removed), ERR_OK);
+    assert_int_equal(removed, 1);
+    assert_int_equal(get(s, "live/b", now).c.state, CLAIM_HINT);
 }
 
 static void test_claims_sweep(void **state)
@@ -956,6 +981,7 @@ int main(void)
         STORE_TEST(test_retry_on_next_node),
         STORE_TEST(test_bound),
         STORE_TEST(test_dead_worker),
+        STORE_TEST(test_clock_set_back),
         STORE_TEST(test_claims_sweep),
         STORE_TEST(test_changes),
         STORE_TEST(test_changes_lost),

@@ -359,6 +359,10 @@ static void test_found_sweep(void **state)
     assert_int_equal(removed, MANY - STORE_WRITE_RECORDS - 1);
     assert_int_equal(get(s, "live/3", t0 + STORE_FOUND_MS).c.state, CLAIM_FOUND);
     assert_int_equal(get(s, "live/4", t0).e, ERR_NOT_FOUND);
+    const uint64_t set_back = t0 - STORE_FOUND_MS;
+    assert_int_equal(get(s, "live/3", set_back).e, ERR_NOT_FOUND);
+    assert_int_equal(store_found_sweep(s, set_back, &removed), ERR_OK);
+    assert_int_equal(removed, 1);
 }
 
 int main(void)
