@@ -86,7 +86,6 @@ void place_put_record(struct session_conn *c)
         share_put_records(c);
         return;
     }
-    c->record_stale = false;
     if (!w->store)
         return;
     if (!c->recorded)
@@ -101,7 +100,8 @@ void place_put_record(struct session_conn *c)
     r.bytes_in = s->client.bytes_in;
     r.bytes_out = s->bytes_out;
     r.rehomes = s->rehome.count;
-    c->recorded = worker_store_ok(w, store_session_put(w->store, &r), "session record");
+    c->record_stale = !worker_store_ok(w, store_session_put(w->store, &r), "session record");
+    c->recorded = c->recorded || !c->record_stale;
     c->refresh_bytes = r.bytes_in + r.bytes_out;
     c->refresh_ms = clock_mono_ms();
 }

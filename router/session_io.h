@@ -38,7 +38,7 @@ struct session_conn {
     struct session_conn *lead; /* has the link */
     struct session_conn *deliver_next;
     bool deliver_queued;
-    bool record_stale; /* says another node */
+    bool record_stale; /* says another node, or is missing */
     /* placing (place_io.c) */
     uint32_t place_serial; /* an answer to an older one is stale */
     uint32_t place_rounds;

@@ -15,6 +15,7 @@
 #include "base/clock_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
+#include "router/reconcile_io.h"
 #include "router/session_io.h"
 #include "router/share_io.h"
 
@@ -33,6 +34,7 @@ enum {
 
 bool worker_store_ok(struct worker *w, enum err e, const char *what)
 {
+    w->store_missed = w->store_missed || e != ERR_OK;
     if (e == ERR_OK && w->store_failed) {
         w->store_failed = false;
         LOG(&w->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
@@ -380,6 +382,8 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     beat(w);
     (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
     move_read_generations(w);
+    if (w->store_missed)
+        reconcile(w);
     if (w->id.slot == 0)
         sweep(w);
 }

@@ -50,6 +50,7 @@ struct worker {
 
     struct store *store; /* NULL: could not be opened */
     bool store_failed;   /* logged; cleared when it works again */
+    bool store_missed;   /* something may not have been written since the last reconcile() */
     struct node_table *nodes;
     bool panic;
     struct node_generation *generations; /* generation_count of NODES_MAX */

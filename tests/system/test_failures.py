@@ -4,8 +4,10 @@ import http.server
 import threading
 import time
 
+import admin as api
 import procs
 import pytest
+from disk import Disk
 
 QUICK = {"dial_timeout": "1s", "answer_timeout": "1500ms", "setup_timeout": "15s"}
 SOON = 8  # seconds: less than the default times
@@ -182,3 +184,35 @@ def test_paused_node_hangs_nobody_else(cluster, router, client):
         assert r.wait_log("stream_placed")["node"] != three[0].id
     finally:
         three[0].resume()
+
+
+def test_what_ends_while_the_disk_is_full(cluster, router, client, stack, tmp_path):
+    """Nothing of it is left in the store afterwards: no session of the node, no claim to the name."""
+    disk = Disk(tmp_path / "disk", size="8m")
+    stack.append(disk)
+    if not disk.small:
+        pytest.skip("a small disk needs root")
+    r = router(
+        cluster(2),
+        workers=2,
+        cluster={"store": f"lmdb:{disk.path}/store", "live": f"{disk.path}/live"},
+        placement={"duplicate_publish": "reject", "hold": "1s"},
+    )
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    for i in range(3):
+        names = [f"s{i}-{k}" for k in range(30)]
+        publishers = [client(r) for _ in names]
+        for c, name in zip(publishers, names):
+            assert c.publish(name)[0] == "NetStream.Publish.Start"
+        mark = r.mark()
+        disk.fill()
+        for c in publishers:
+            c.close()
+        r.wait_closed(len(names), mark)
+        r.wait_log("store_failed", since=mark)
+        disk.empty()
+        procs.eventually(lambda: not a.items("/api/v1/sessions") and not a.items("/api/v1/streams"), what="nothing is left")
+        loads = {(n["streams"], n["sessions"]) for n in a.items("/api/v1/nodes")}
+        assert loads == {(0, 0)}
+    assert client(r).publish(names[0])[0] == "NetStream.Publish.Start"

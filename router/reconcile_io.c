@@ -1,0 +1,110 @@
+#include "router/reconcile_io.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock_io.h"
+#include "router/session_io.h"
+
+struct left_claim {
+    struct stream_key key;
+    uint64_t epoch;
+};
+
+struct left {
+    struct worker *w;
+    const struct session_conn **own; /* by session id */
+    uint32_t own_count;
+    uint64_t sessions[STORE_WRITE_RECORDS];
+    uint32_t session_count;
+    struct left_claim claims[STORE_WRITE_RECORDS];
+    uint32_t claim_count;
+};
+
+static int by_id(const void *a, const void *b)
+{
+    const uint64_t x = (*(const struct session_conn *const *)a)->s.id;
+    const uint64_t y = (*(const struct session_conn *const *)b)->s.id;
+    return x < y ? -1 : x > y;
+}
+
+static bool collect_own(struct left *l)
+{
+    l->own = malloc((l->w->conn_count + 1) * sizeof(struct session_conn *));
+    if (!l->own)
+        return false;
+    for (const struct session_conn *c = l->w->conns; c; c = c->next)
+        if (!c->dead && !c->s.leads)
+            l->own[l->own_count++] = c;
+    qsort(l->own, l->own_count, sizeof(struct session_conn *), by_id);
+    return true;
+}
+
+static const struct session_conn *find_own(const struct left *l, uint64_t id)
+{
+    uint32_t low = 0, high = l->own_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (l->own[middle]->s.id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < l->own_count && l->own[low]->s.id == id ? l->own[low] : NULL;
+}
+
+static bool look_at_session(void *arg, const struct session_record *r)
+{
+    struct left *l = arg;
+    if (!worker_id_equal(&r->worker, &l->w->id))
+        return true;
+    const struct session_conn *c = find_own(l, r->id);
+    if (!c || !(c->recorded || c->s.placed))
+        l->sessions[l->session_count++] = r->id;
+    return l->session_count < STORE_WRITE_RECORDS;
+}
+
+static bool look_at_claim(void *arg, const struct claim *claim)
+{
+    struct left *l = arg;
+    if (!worker_id_equal(&claim->worker, &l->w->id))
+        return true;
+    const struct session_conn *c = find_own(l, claim->session);
+    if (!c || strcmp(c->s.key.text, claim->key.text) != 0)
+        l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
+    return l->claim_count < STORE_WRITE_RECORDS;
+}
+
+/* False: not all of it could be done now. */
+static bool remove_left(const struct left *l)
+{
+    struct worker *w = l->w;
+    bool done = l->session_count < STORE_WRITE_RECORDS && l->claim_count < STORE_WRITE_RECORDS;
+    for (uint32_t i = 0; i < l->session_count; i++) {
+        const enum err e = store_session_delete(w->store, l->sessions[i]);
+        if (e != ERR_NOT_FOUND)
+            done = worker_store_ok(w, e, "session record") && done;
+    }
+    for (uint32_t i = 0; i < l->claim_count; i++) {
+        const struct left_claim *c = &l->claims[i];
+        const enum err e = store_claim_release(w->store, &c->key, c->epoch, true, clock_wall_ms());
+        if (e != ERR_NOT_FOUND && e != ERR_CONFLICT)
+            done = worker_store_ok(w, e, "claim") && done;
+    }
+    return done;
+}
+
+void reconcile(struct worker *w)
+{
+    struct left l = {.w = w};
+    w->store_missed = false; /* whatever fails from here on sets it */
+    if (!collect_own(&l)) {
+        w->store_missed = true;
+        return;
+    }
+    if (!worker_store_ok(w, store_sessions_list(w->store, look_at_session, &l), "sessions") ||
+        !worker_store_ok(w, store_claims_list(w->store, look_at_claim, &l), "claims") ||
+        !remove_left(&l))
+        w->store_missed = true;
+    free(l.own);
+}
