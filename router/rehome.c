@@ -16,6 +16,7 @@ enum {
     BATCH_ANSWER_MS = 50,     /* the node has answered the ping behind a batch by then, or never */
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
+    RELOAD_TRY_MS = 3000,   /* an old process has stopped listening by then */
     LIVE_BEHIND_MS = 30000, /* a stream that is live on a node is no further behind a player */
 };
 
@@ -455,6 +456,21 @@ void rehome_node_heard(struct session *s, uint64_t now_ms)
         attached(s, now_ms);
 }
 
+/* An old process may still take connections: another try. When it no longer does, the name is taken
+ * because the stream is on the new process already: it came between that process's start and our
+ * hearing of it. */
+static void reload_refused(struct session *s, uint64_t now_ms)
+{
+    struct session_rehome *r = &s->rehome;
+    r->phase = RH_NONE;
+    if (now_ms - r->began_ms < RELOAD_TRY_MS) {
+        enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+        return;
+    }
+    stay(s, now_ms);
+    s->node_started_ms = now_ms;
+}
+
 void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -467,8 +483,7 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
         return;
     }
     if (r->planned && r->cause == REHOME_RELOAD && s->kind == SESSION_PUBLISH) {
-        r->phase = RH_NONE; /* an old process still takes connections: close, try again */
-        enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
+        reload_refused(s, now_ms);
         return;
     }
     if (s->kind == SESSION_PUBLISH && r->phase == RH_CHECK)
