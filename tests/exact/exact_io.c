@@ -2,11 +2,11 @@
  * many streams and players in one process, for the drills of tests/system/test_rehoming.py.
  *   exact PORT STREAMS PLAYERS SECONDS [key=value ...]
  * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, codec=avc|hevc|av1 (with AAC, AAC, Opus),
- * name=PREFIX, time=FIRST (1000), drain=MS (3000), stagger=MS between players (20), twice=1: two
- * messages at each time, slow=N: the first player of each stream reads N bytes a second until the
- * end, peers=1: a line with what each connection saw, before the last.
- * Begins with "ready" when every player has media; SIGTERM ends it early. The last line is JSON:
- * what was lost, repeated, corrupt, back in time, shifted in time, how many connections ended. */
+ * app=NAME (live), name=PREFIX, time=FIRST (1000), drain=MS (3000), stagger=MS between players
+ * (20), twice=1: two messages at each time, slow=N: the first player of each stream reads N bytes a
+ * second until the end, peers=1: a line with what each connection saw, before the last. Begins with
+ * "ready" when every player has media; SIGTERM ends it early. The last line is JSON: what was lost,
+ * repeated, corrupt, back in time, shifted in time, how many connections ended. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -115,7 +115,7 @@ static struct {
     uint32_t streams, players, peers;
     uint32_t gop_ms, frame_bytes, first_time, drain_ms, stagger_ms, twice, slow;
     bool kinds[KINDS];
-    char prefix[32];
+    char app[32], prefix[32];
     struct stream *stream;
     struct peer *peer;
     uint64_t end_ms;
@@ -407,6 +407,7 @@ static void open_peer(struct peer *p, struct stream *st, bool player)
                                      .sin_port = htons((uint16_t)t.port),
                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int one = 1;
+    char url[64];
     uint8_t connect_buf[512];
     struct wr w = wr_over(connect_buf, sizeof connect_buf);
     *p = (struct peer){.stream = st, .player = player};
@@ -420,7 +421,8 @@ static void open_peer(struct peer *p, struct stream *st, bool player)
         die("socket");
     p->port = ntohs(own.sin_port);
     setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    rtmp_write_connect(&w, 1, "live", "rtmp://127.0.0.1/live", "exact");
+    snprintf(url, sizeof url, "rtmp://127.0.0.1/%s", t.app);
+    rtmp_write_connect(&w, 1, t.app, url, "exact");
     struct rtmp_msg *command = command_of(p);
     node_link_open(&p->link, &t.pool, &t.limits, command);
     rtmp_msg_unref(command);
@@ -604,6 +606,10 @@ static bool option(const char *arg)
         t.peer_lines = true;
         return true;
     }
+    if (strncmp(arg, "app=", 4) == 0) {
+        snprintf(t.app, sizeof t.app, "%s", value);
+        return true;
+    }
     if (strncmp(arg, "name=", 5) == 0) {
         snprintf(t.prefix, sizeof t.prefix, "%s", value);
         return true;
@@ -620,6 +626,7 @@ int main(int argc, char **argv)
     t.stagger_ms = 20;
     t.kinds[AUDIO] = t.kinds[VIDEO] = true;
     t.codec = &codecs[0];
+    snprintf(t.app, sizeof t.app, "live");
     snprintf(t.prefix, sizeof t.prefix, "exact");
     for (int i = 5; i < argc; i++)
         if (!option(argv[i]))
