@@ -175,6 +175,14 @@ static uint64_t next_keyframe(struct stream_keep *k)
     return k->searched < stream_keep_end(k) ? k->searched : stream_keep_end(k);
 }
 
+/* Among messages of the time that a player has last, the first ones have to stay: they are counted
+ * (splice.h). Without a reach nobody counts. */
+static bool is_past(const struct stream_keep *k, const struct keep_policy *p, uint64_t n)
+{
+    const struct rtmp_msg *newest = entry(k, stream_keep_end(k) - 1)->msg;
+    return p->reach_ms == 0 || media_before(entry(k, n)->msg->timestamp, newest->timestamp);
+}
+
 static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_t now_ms)
 {
     if (now_ms < p->reach_ms)
@@ -182,8 +190,10 @@ static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_
     const uint64_t old_ms = now_ms - p->reach_ms;
     while (k->count > 0) {
         const uint64_t key = next_keyframe(k);
-        const bool by_time = k->videos == 0 && entry(k, k->first)->at_ms < old_ms;
-        const bool by_key = key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms;
+        const bool by_time =
+            k->videos == 0 && entry(k, k->first)->at_ms < old_ms && is_past(k, p, k->first);
+        const bool by_key =
+            key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms && is_past(k, p, key);
         if (by_key)
             pop_until(k, key);
         else if (by_time)

@@ -23,6 +23,7 @@ readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.
 readonly drills=(tests/system/test_drills.py tests/system/test_share.py tests/system/test_bench.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
+fuzz_seed=1 # the same inputs every time; --long looks for new ones
 suite_limit=1500
 passed=0
 failed=0
@@ -100,7 +101,7 @@ fuzz()
 {
     local what=$1 work=build/fuzz/corpus/$1
     mkdir -p "$work"
-    nice -n 19 "build/fuzz/bin/fuzz_$what" -max_total_time="$fuzz_seconds" -timeout=60 -rss_limit_mb=1024 \
+    nice -n 19 "build/fuzz/bin/fuzz_$what" -seed="$fuzz_seed" -max_total_time="$fuzz_seconds" -timeout=60 -rss_limit_mb=1024 \
         -artifact_prefix="$logs/fuzz-$what-" "$work" "tests/fuzz/corpus/$what"
 }
 
@@ -150,6 +151,7 @@ case ${1-} in
 '') ;;
 --long)
     fuzz_seconds=600
+    fuzz_seed=0
     suite_limit=7200
     sanitized_too+=(tests/system/test_admin.py)
     export WEIR_TEST_LONG=1

@@ -244,6 +244,29 @@ static void test_headless_until_a_keyframe(void **state)
     finish(&b);
 }
 
+static void put_late(struct bed *b, uint8_t type, const char *head, uint32_t time, uint64_t ms)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, time, head, 2);
+    assert_non_null(m);
+    stream_keep_push(&b->keep, m, &b->policy, ms);
+    rtmp_msg_unref(m);
+}
+
+static void test_messages_of_the_newest_time_stay_together(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 72, 0);
+    put_late(&b, RTMP_VIDEO, "\x17\x01", 72, 0);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 72, 3600); /* as old as the first: both are counted */
+    assert_int_equal(b.keep.count, 3);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 80, 3610);
+    assert_int_equal(b.keep.count, 3);
+    assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->info.kind, MEDIA_KEYFRAME);
+    finish(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_sparse_blocks_are_compacted),
         cmocka_unit_test(test_no_memory_keeps_the_state),
         cmocka_unit_test(test_headless_until_a_keyframe),
+        cmocka_unit_test(test_messages_of_the_newest_time_stay_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
