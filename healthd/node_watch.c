@@ -76,6 +76,22 @@ uint32_t node_watch_begin(struct node_watch *w, const struct config_healthd *pol
 
 /* ---- what stat says ---- */
 
+/* The start of the process is of the wall clock, and moves with it when that is set. */
+static void follow_clock(struct node_watch *w, const struct watch_time *now)
+{
+    struct node_status *st = &w->status;
+    const int64_t ahead_ms = (int64_t)now->wall_ms - (int64_t)now->mono_ms;
+    const int64_t step = w->clock_known ? ahead_ms - w->clock_ahead_ms : 0;
+    const bool is_set = step > SAME_START_MS || step < -SAME_START_MS;
+    if (is_set || !w->clock_known)
+        w->clock_ahead_ms = ahead_ms;
+    w->clock_known = true;
+    if (is_set && st->process_started_ms != 0)
+        st->process_started_ms = (uint64_t)((int64_t)st->process_started_ms + step);
+    if (st->process_started_ms > now->wall_ms) /* from a healthd before us, and before it was set */
+        st->process_started_ms = now->wall_ms;
+}
+
 /* With several processes per node any one of them may answer, so another pid alone says nothing: a
  * generation is new when its process started later than any before. */
 static uint32_t read_generation(struct node_watch *w, const struct stat_report *r,
@@ -84,6 +100,7 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
     struct node_status *st = &w->status;
     if (r->pid == 0)
         return 0;
+    follow_clock(w, now);
     const uint64_t started = now->wall_ms > r->uptime_ms ? now->wall_ms - r->uptime_ms : 0;
     const bool same_pid = r->pid == st->pid;
     const bool grown = same_pid && w->uptime_known && r->uptime_ms >= w->uptime_ms;

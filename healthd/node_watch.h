@@ -40,6 +40,8 @@ struct node_watch {
     uint64_t apps_hash;
     uint64_t uptime_ms; /* of the process of this generation, when it was last asked */
     bool uptime_known;
+    int64_t clock_ahead_ms; /* the wall clock, of the monotonic one */
+    bool clock_known;
     bool input_known;                     /* stat is among the checks, and has answered */
     uint64_t input_bytes, input_moved_ms; /* by the node's own word; monotonic */
     uint64_t sent_bytes, sent_grew_ms;    /* by the routers' word */

@@ -285,6 +285,18 @@ static void test_generations(void **state)
     assert_int_equal(generation_seen(&w, 102, 0, 20000), WATCH_RELOADED);
     /* Our own clock is set forward: the process did not start anew */
     assert_int_equal(generation_seen(&w, 102, 5, 3600000), 0);
+    /* It was an hour ahead, and is set back */
+    w.clock_ahead_ms += 3600000;
+    w.status.process_started_ms += 3600000;
+    assert_int_equal(generation_seen(&w, 102, 8, 3603000), 0);
+    assert_int_equal(generation_seen(&w, 103, 0, 3610000), WATCH_RELOADED);
+    assert_int_equal(w.status.process_started_ms, wall0 + 3610000);
+    /* It had been so when the last healthd knew of the process */
+    const struct node_status stored = {
+        .pid = 103, .process_started_ms = wall0 + 7200000, .generations = 3};
+    w = fresh(&stored);
+    assert_int_equal(generation_seen(&w, 103, 9, 3619000), 0);
+    assert_int_equal(generation_seen(&w, 104, 0, 3630000), WATCH_RELOADED);
 }
 
 /* A second of a node that is up and takes in `in` bytes, while routers have sent `sent` in all. */
