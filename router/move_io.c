@@ -67,7 +67,7 @@ void move_ask_audience(struct session_conn *c)
     if (w->store && s->claim_epoch != 0 &&
         !worker_store_ok(w,
                          store_audience_behind(w->store, &s->key, s->claim_epoch,
-                                               s->rehome.phase == RH_OVERLAP, clock_wall_ms(),
+                                               s->rehome.phase == RH_OVERLAP, worker_claims_ms(w),
                                                &behind),
                          "audience"))
         behind = 0;
@@ -140,7 +140,7 @@ void move_ask_publisher(struct session_conn *c)
     }
     c->place_waiting++;
     const struct stream_key key = c->s.key;
-    store_claim_get(w->store, &key, w->config->placement.hold_ms, clock_wall_ms(), on_ends, c);
+    store_claim_get(w->store, &key, w->config->placement.hold_ms, worker_claims_ms(w), on_ends, c);
 }
 
 /* ---- planned moves ---- */
@@ -201,7 +201,7 @@ static void move_waiting_player(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
     c->place_waiting++;
-    store_claim_get(c->w->store, &key, c->w->config->placement.hold_ms, clock_wall_ms(),
+    store_claim_get(c->w->store, &key, c->w->config->placement.hold_ms, worker_claims_ms(c->w),
                     leave_if_waiting, c);
 }
 

@@ -439,7 +439,7 @@ static void look_up(struct session_conn *c)
     }
     struct place_call *call = call_create(c);
     if (call)
-        store_claim_get(w->store, &call->key, w->config->placement.hold_ms, clock_wall_ms(),
+        store_claim_get(w->store, &call->key, w->config->placement.hold_ms, worker_claims_ms(w),
                         on_claim_read, call);
 }
 
@@ -620,7 +620,7 @@ static bool recheck_all(struct worker *w)
             complete = false;
     }
     for (uint32_t i = 0; i < count; i++)
-        store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, clock_wall_ms(),
+        store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, worker_claims_ms(w),
                         recheck, all[i]);
     free(all);
     return complete;

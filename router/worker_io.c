@@ -210,6 +210,7 @@ static bool follow_clock(struct worker *w)
     if (store_is_recent(was, w->env.wall_offset_ms, CLOCK_STEP_MS))
         return false;
     w->clock_set_ms = mono_ms;
+    w->clock_step_ms = was != 0 && w->env.wall_offset_ms > was ? w->env.wall_offset_ms - was : 0;
     return true;
 }
 
@@ -295,6 +296,13 @@ static void mind_clock(struct worker *w)
 {
     if (follow_clock(w) && w->store)
         beat(w);
+}
+
+uint64_t worker_claims_ms(struct worker *w)
+{
+    mind_clock(w);
+    const bool settled = clock_mono_ms() - w->clock_set_ms >= CLOCK_SETTLE_MS;
+    return clock_wall_ms() - (settled ? 0 : w->clock_step_ms);
 }
 
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)

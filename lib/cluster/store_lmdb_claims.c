@@ -161,7 +161,7 @@ static enum err claim_seen(struct store *s, const struct stream_key *key, uint64
     e = claim_read(s, txn, key, c);
     if (e == ERR_OK)
         e = as_seen(s, txn, now_ms, c);
-    if (e == ERR_OK && c->state == CLAIM_HINT && !store_is_recent(c->since_ms, now_ms, hold_ms))
+    if (e == ERR_OK && c->state == CLAIM_HINT && now_ms >= c->since_ms + hold_ms)
         e = ERR_NOT_FOUND;
     if (e == ERR_NOT_FOUND)
         e = as_found(s, txn, key, now_ms, c);
