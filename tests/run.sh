@@ -15,12 +15,13 @@ readonly python=/usr/bin/python3 # Debian's, which has Debian's pytest
 # memory and time, without the tests that mostly wait.
 readonly sanitized_only=(tests/system/test_wire.py tests/system/test_proxy.py)
 sanitized_too=(tests/system/test_hostile.py tests/system/test_broken_nodes.py tests/system/test_healthd.py
-    tests/system/test_sessions.py)
+    tests/system/test_sessions.py tests/system/test_soak.py)
 # The system tests mostly wait, so they run in lanes side by side, each about as long. What needs a processor most, the browser
 # and the first drills of moving, is one lane: never at the same time. A new file is in the lane of all the others.
 readonly busy=(tests/system/test_rehoming.py tests/system/test_dashboard.py)
 readonly with_sanitized=(tests/system/test_haproxy.py tests/system/test_routing.py)
-readonly drills=(tests/system/test_drills.py tests/system/test_share.py tests/system/test_bench.py)
+readonly drills=(tests/system/test_drills.py tests/system/test_share.py tests/system/test_bench.py
+    tests/system/test_soak.py)
 readonly waiting="test_head_and_raw or test_event_streams_are_bounded or test_ten_thousand_checks or test_stuck_node"
 fuzz_seconds=8
 fuzz_seed=1 # the same inputs every time; --long looks for new ones
@@ -166,7 +167,7 @@ end_with_children
 mkdir -p "$logs"
 export PYTHONDONTWRITEBYTECODE=1
 packages=("${packages_build[@]}" "${packages_nodes[@]}" libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest
-    iproute2 rtmpdump haproxy openssl dpkg-dev prometheus chromium chromium-driver python3-selenium systemd)
+    iproute2 rtmpdump haproxy openssl dpkg-dev lmdb-utils prometheus chromium chromium-driver python3-selenium systemd)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 step packages need_packages "${packages[@]}"

@@ -49,14 +49,14 @@ class Guests:
         self.own.address = None
         while self.open.wait() and not self.ending:
             turn += 1
-            kind = chance.choice(self.kinds)
+            kind, name = chance.choice(self.kinds), f"guest{seat}-{turn}"
             with self.lock:
                 if not self.open.is_set():
                     continue
                 self.inside += 1
                 excuses = self.excuses
             try:
-                kind(f"guest{seat}-{turn}", chance)
+                kind(name, chance)
             except (AssertionError, OSError, ValueError, rtmp.Closed) as e:
                 with self.lock:
                     if excuses % 2 or self.excuses != excuses:
