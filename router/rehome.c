@@ -166,7 +166,7 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     s->excluded_count = 0;
     s->last_fail = FAIL_NONE;
     session_enter(s, SESS_RELAY, now_ms);
-    session_watch_link(s, now_ms);
+    link_watch_begin(s, now_ms);
 }
 
 /* The player leaves the old one of two links. */
@@ -329,7 +329,7 @@ static void stay(struct session *s, uint64_t now_ms)
     r->phase = RH_NONE;
     r->planned = r->keep.held = false;
     session_enter(s, SESS_RELAY, now_ms);
-    session_watch_link(s, now_ms);
+    link_watch_begin(s, now_ms);
 }
 
 /* ---- finding the node ---- */

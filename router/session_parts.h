@@ -1,5 +1,5 @@
-/* router/session_parts.h - what session.c, rehome.c and shared_play.c, the files of the session's
- * machine, have of each other. Nobody else includes it. */
+/* router/session_parts.h - what session.c, rehome.c, link_watch.c and shared_play.c, the files of
+ * the session's machine, have of each other. Nobody else includes it. */
 #ifndef WEIR_ROUTER_SESSION_PARTS_H
 #define WEIR_ROUTER_SESSION_PARTS_H
 
@@ -25,8 +25,6 @@ MUST_CHECK enum err session_send_hello(struct session *s, const struct session_e
 void session_tell_start(struct session *s, uint64_t now_ms);
 /* A node is to be found. */
 void session_look_up(struct session *s);
-/* Another link is the current one. */
-void session_watch_link(struct session *s, uint64_t now_ms);
 
 /* ---- rehome.c ---- */
 
@@ -72,5 +70,14 @@ void shared_play_started(struct session *s, const struct session_event *ev, uint
 void shared_play_ended(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* What the player asks for now would be answered to all: it gets a link of its own. */
 void shared_play_leave(struct session *s, uint64_t now_ms);
+
+/* ---- link_watch.c ---- */
+
+/* Another link is the current one. */
+void link_watch_begin(struct session *s, uint64_t now_ms);
+/* link_ping_ms has come. */
+void link_watch_due(struct session *s, uint64_t now_ms);
+/* Another link to the node is silent: asked out of turn, though not all at the same moment. */
+void link_watch_suspect(struct session *s, uint64_t now_ms);
 
 #endif

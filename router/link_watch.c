@@ -1,0 +1,112 @@
+/* The part of a session's machine that finds out whether the node link in use is alive. */
+#include "router/session_parts.h"
+
+enum { LINK_PINGS_MAX = 16 }; /* unanswered ones on a node link */
+
+static struct node_link *link_in_use(struct session *s)
+{
+    return s->current < 0 ? NULL : &s->links[s->current];
+}
+
+/* The node link in use: a ping every quarter of failover.stall, or less often where it takes turns
+ * with others; a node that leaves one without an answer is asked on all of them. A node that has
+ * never answered one is judged by TCP alone. A player's link is given longer: the publisher's
+ * decides. */
+void link_watch_begin(struct session *s, uint64_t now_ms)
+{
+    const struct node_link *n = link_in_use(s);
+    s->link_heard_ms = s->link_bytes_ms = now_ms;
+    s->link_asked_ms = 0;
+    s->link_pings = n ? n->link.pings_answered : 0;
+    s->link_ping_ms = rehome_enabled(s) ? now_ms + s->env->failover->stall_ms / 4 : 0;
+}
+
+static bool link_owes_answer(const struct session *s)
+{
+    return s->link_asked_ms != 0 && s->link_heard_ms < s->link_asked_ms;
+}
+
+/* Since when the link is silent, last heard at `heard_ms`: before its ping it was not asked. */
+static uint64_t silent_ms_since(const struct session *s, uint64_t heard_ms, uint64_t quarter,
+                                uint64_t now_ms)
+{
+    const bool asked_soon = heard_ms + quarter >= s->link_asked_ms;
+    return asked_soon ? now_ms - heard_ms : now_ms - s->link_asked_ms + quarter;
+}
+
+static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64_t now_ms)
+{
+    return link_owes_answer(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
+}
+
+/* Nothing kept is given up from half of failover.stall on until there are bytes, whoever was late.
+ */
+static bool must_hold(const struct session *s, uint64_t quarter, uint64_t now_ms)
+{
+    const bool owes = s->link_asked_ms != 0 && s->link_bytes_ms < s->link_asked_ms;
+    return owes && (s->rehome.keep.held ||
+                    silent_ms_since(s, s->link_bytes_ms, quarter, now_ms) > 2 * quarter);
+}
+
+/* When it has to be asked next; a player's media are answer enough. 0: now. */
+static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answers,
+                            uint64_t now_ms)
+{
+    const uint64_t space = s->link_space_ms > quarter ? s->link_space_ms : quarter;
+    uint64_t at = 0;
+    if (link_owes_answer(s))
+        return 0;
+    if (s->kind == SESSION_PLAY && answers)
+        at = s->link_heard_ms + quarter;
+    if (s->link_asked_ms != 0 && s->link_asked_ms + space > at)
+        at = s->link_asked_ms + space;
+    return at > now_ms ? at : 0;
+}
+
+void link_watch_due(struct session *s, uint64_t now_ms)
+{
+    struct node_link *n = link_in_use(s);
+    const uint64_t stall = s->env->failover->stall_ms, quarter = stall / 4;
+    const uint64_t patience = s->kind == SESSION_PUBLISH ? stall : stall + stall / 2 + 500;
+    const bool late = now_ms - s->link_ping_ms > quarter;
+    s->link_ping_ms = now_ms + quarter;
+    if (s->state != SESS_RELAY || !n || n->state != NODE_LIVE)
+        return;
+    const bool answers = n->answers_pings || n->link.pings_answered > 0;
+    s->rehome.keep.held = late || must_hold(s, quarter, now_ms);
+    if (late) { /* it was us who heard nothing: give it time */
+        s->link_heard_ms = now_ms;
+        s->link_asked_ms = 0;
+    }
+    const uint64_t silent_ms = link_silent_ms(s, quarter, now_ms);
+    if (answers && silent_ms >= patience) {
+        rehome_link_lost(s, REHOME_SILENT, now_ms);
+        return;
+    }
+    const uint64_t ask_at = link_ask_at(s, quarter, answers, now_ms);
+    if (ask_at != 0) {
+        s->link_ping_ms = ask_at;
+        return;
+    }
+    if (!link_owes_answer(s))
+        s->link_asked_ms = now_ms;
+    else if (answers && s->link_space_ms > quarter && now_ms - s->link_asked_ms < 2 * quarter)
+        s->actions |= ACT_SUSPECT; /* once */
+    if ((int32_t)(s->link_pings - n->link.pings_answered) > LINK_PINGS_MAX)
+        return; /* it answers none, or the queue does not move */
+    s->link_pings++;
+    if (rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+/* Asked out of turn, though not all at the same moment. */
+void link_watch_suspect(struct session *s, uint64_t now_ms)
+{
+    const uint64_t spread = s->env->failover->stall_ms / 16;
+    if (s->link_ping_ms == 0 || link_owes_answer(s))
+        return;
+    const uint64_t at = now_ms + s->id % (spread + 1);
+    s->link_asked_ms = 0;
+    if (at < s->link_ping_ms)
+        s->link_ping_ms = at;
+}
