@@ -456,10 +456,11 @@ def read_to_end(c):
 
 
 def run_case(case, r):
+    """From an address of its own: two cases on two listeners could have the same port at the same time."""
     out = Outcome()
     began = time.monotonic()
     try:
-        with HostileClient(r.host, r.ports[case.listener]) as c:
+        with HostileClient(r.host, r.ports[case.listener], source=f"127.0.1.{1 + list(CASES).index(case.name)}") as c:
             c.app = case.name
             host, port = c.sock.getsockname()
             out.address = f"{host}:{port}"
