@@ -3,18 +3,13 @@
 
 enum { LINK_PINGS_MAX = 16 }; /* unanswered ones on a node link */
 
-static struct node_link *link_in_use(struct session *s)
-{
-    return s->current < 0 ? NULL : &s->links[s->current];
-}
-
 /* The node link in use: a ping every quarter of failover.stall, or less often where it takes turns
  * with others; a node that leaves one without an answer is asked on all of them. A node that has
  * never answered one is judged by TCP alone. A player's link is given longer: the publisher's
  * decides. */
 void link_watch_begin(struct session *s, uint64_t now_ms)
 {
-    const struct node_link *n = link_in_use(s);
+    const struct node_link *n = session_link_in_use(s);
     s->link_heard_ms = s->link_bytes_ms = now_ms;
     s->link_asked_ms = 0;
     s->link_pings = n ? n->link.pings_answered : 0;
@@ -65,7 +60,7 @@ static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answ
 
 void link_watch_due(struct session *s, uint64_t now_ms)
 {
-    struct node_link *n = link_in_use(s);
+    struct node_link *n = session_link_in_use(s);
     const uint64_t stall = s->env->failover->stall_ms, quarter = stall / 4;
     const uint64_t patience = s->kind == SESSION_PUBLISH ? stall : stall + stall / 2 + 500;
     const bool late = now_ms - s->link_ping_ms > quarter;

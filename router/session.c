@@ -15,7 +15,6 @@ enum {
     PLAY_START_MS = 1000, /* then a player gets the router's own Play.Start */
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
-    QUEUED_MESSAGE_BYTES = 128, /* besides its payload: empty ones fill memory too */
     ENDS_AGAIN_MS = 500,
     ENDS_HELD_MAX = 8, /* nodes say it with two or three messages */
     STATUS_TEXT_MAX = 160,
@@ -110,11 +109,6 @@ void session_init(struct session *s, const struct session_env *env, uint64_t id,
     client_side_init(&s->client, env->pool, &env->unrouted_limits);
 }
 
-static struct node_link *current_link(struct session *s)
-{
-    return s->current < 0 ? NULL : &s->links[s->current];
-}
-
 void session_deinit(struct session *s)
 {
     share_leave_seat(&s->seat);
@@ -152,7 +146,7 @@ static void note_ended(struct session *s, bool keep_hint, enum session_action ac
  * that is still at it gives way, so that there is always a link for the next stream. */
 static void finish_link(struct session *s, uint64_t now_ms)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     if (n)
         node_link_finish(n);
     if (n && n->state == NODE_CLOSING) {
@@ -173,7 +167,7 @@ static void close_flushing_links(struct session *s, bool only_flushed)
 
 static void abort_link(struct session *s)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     if (n)
         node_link_close(n);
     s->current = -1;
@@ -356,7 +350,7 @@ static void on_unplaced(struct session *s, const struct session_event *ev, uint6
 /* The list stays: it is needed again if this node fails before it answers. */
 static enum err replay_pending(struct session *s)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     enum err e = ERR_OK;
     for (uint32_t i = 0; i < s->pending.count && e == ERR_OK; i++)
         e = node_link_send(n, s->pending.items[i]);
@@ -419,7 +413,7 @@ void session_tell_start(struct session *s, uint64_t now_ms)
 /* The node has taken the publication or play. */
 static void node_started(struct session *s, uint64_t now_ms)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     n->state = NODE_LIVE;
     s->node_started_ms = now_ms;
     s->phase_deadline_ms = s->play_start_ms = 0;
@@ -438,88 +432,6 @@ static void node_started(struct session *s, uint64_t now_ms)
 
 /* ---- what the client says ---- */
 
-static uint64_t fnv1a(uint64_t h, struct view v)
-{
-    for (size_t i = 0; i < v.len; i++)
-        h = (h ^ v.p[i]) * 0x100000001b3u;
-    return h;
-}
-
-/* Same non-zero hash: the same publish arguments, so most likely the same encoder. */
-static uint64_t hash_args(struct view app, struct view name)
-{
-    const struct view a = query_args(app), n = query_args(name);
-    if (a.len + n.len == 0)
-        return 0;
-    return fnv1a(fnv1a(0xcbf29ce484222325u, a), n) | 1u;
-}
-
-/* A player's token is not the node's to see, so that it does not keep it from a shared link; a
- * publisher with the same one is the same. */
-static uint64_t hash_args_for_node(const struct session *s, struct view app, struct view name)
-{
-    uint8_t buf[APP_MAX + STREAM_NAME_MAX];
-    struct wr w = wr_over(buf, sizeof buf);
-    if (!s->token || s->kind == SESSION_PUBLISH)
-        return hash_args(app, name);
-    query_write_without(&w, app, access_args);
-    app = (struct view){.p = buf, .len = w.len};
-    query_write_without(&w, name, access_args);
-    return hash_args(app, (struct view){.p = buf + app.len, .len = w.len - app.len});
-}
-
-/* A command as nodes get it, in memory of its own. NULL: there is none. */
-static struct rtmp_msg *command_for_node(const struct session *s, struct rtmp_msg *m)
-{
-    const uint8_t *payload;
-    struct rtmp_msg *copy = NULL;
-    if (rtmp_msg_flatten(m, &payload) != ERR_OK)
-        return NULL;
-    if (!s->token)
-        return rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, payload,
-                                   m->len);
-    uint8_t *buf = malloc(m->len);
-    struct wr w = wr_over(buf, buf ? m->len : 0);
-    if (buf && rtmp_write_command_without(&w, payload, m->len, access_args) == ERR_OK)
-        copy = rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, buf, w.len);
-    free(buf);
-    return copy;
-}
-
-/* Whether the client may publish or play s->key, and there is room for one more of that
- * application. */
-static enum close_why admit(struct session *s, struct view app, struct view name, uint64_t now_ms)
-{
-    const struct session_env *env = s->env;
-    struct stream_key without_vhost;
-    const struct access_request req = {
-        .kind = s->kind,
-        .key = &s->key,
-        .app = app,
-        .tc_url = s->client.info.tc_url,
-        .name = name,
-        .addr = s->addr,
-        .now_s = (now_ms + env->wall_offset_ms) / 1000,
-    };
-    const enum close_why why = access_check(&env->access, &req, &s->token);
-    if (why != WHY_NONE)
-        return why;
-    if (stream_key_make(app, name, (struct view){0}, &without_vhost) != ERR_OK)
-        return WHY_NAME_BAD;
-    return admission_enter_app(env->admission, &without_vhost, now_ms, &s->app);
-}
-
-static void refuse_entry(struct session *s, enum close_why why, uint64_t now_ms)
-{
-    const bool full = why == WHY_LIMIT_APP || why == WHY_LIMIT_APP_RATE;
-    const char *code =
-        s->kind == SESSION_PUBLISH && !full ? "NetStream.Publish.Denied" : session_failed_code(s);
-    const char *text = full                       ? "the application has too many streams now"
-                       : why == WHY_TOKEN_EXPIRED ? "the token has expired"
-                                                  : "access denied";
-    session_refuse(s, why, code, text, now_ms);
-}
-
 /* A second publish or play on the connection ends the first: a new node link. */
 static void begin_stream(struct session *s, const struct client_event *ev, uint64_t now_ms)
 {
@@ -531,31 +443,8 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
     forget_stream(s);
     s->kind = ev->kind == CLIENT_PUBLISH ? SESSION_PUBLISH : SESSION_PLAY;
     s->asked_ms = now_ms;
-    const struct view app = s->client.info.app;
-    const struct view name = arg->type == AMF0_STRING ? arg->string : (struct view){0};
-    const struct view vhost =
-        s->env->vhost ? stream_key_vhost(s->client.info.tc_url, app, name) : (struct view){0};
-    if (arg->type != AMF0_STRING || name.len >= STREAM_NAME_MAX ||
-        stream_key_make(app, name, vhost, &s->key) != ERR_OK) {
-        session_refuse(s, WHY_NAME_BAD,
-                       s->kind == SESSION_PUBLISH ? "NetStream.Publish.BadName"
-                                                  : "NetStream.Play.Failed",
-                       "not a stream name that can be routed", now_ms);
+    if (!entry_take(s, ev, now_ms))
         return;
-    }
-    const enum close_why why = admit(s, app, name, now_ms);
-    if (why != WHY_NONE) {
-        refuse_entry(s, why, now_ms);
-        return;
-    }
-    s->args_hash = hash_args_for_node(s, app, name);
-    if (!s->stream)
-        s->stream = calloc(1, sizeof *s->stream);
-    s->command = command_for_node(s, ev->msg);
-    if (!s->stream || !s->command) {
-        session_close(s, WHY_LIMIT_MEMORY, now_ms);
-        return;
-    }
     session_enter(s, SESS_PLACE, now_ms);
     session_look_up(s);
 }
@@ -563,7 +452,7 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
 /* Media and commands that belong to the node: sent on, or kept until there is one. */
 static void pass_to_node(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     enum err e = ERR_OK;
     if (s->state == SESS_PLACE) {
         e = pending_push(&s->pending, m);
@@ -592,7 +481,7 @@ static void on_client_pass(struct session *s, struct rtmp_msg *m, uint64_t now_m
 {
     struct rtmp_msg *copy = NULL;
     if (s->token && m->type == RTMP_COMMAND_AMF0) {
-        m = copy = command_for_node(s, m);
+        m = copy = entry_command(s, m);
         if (!copy) {
             session_close(s, WHY_LIMIT_MEMORY, now_ms);
             return;
@@ -974,7 +863,7 @@ static void on_state_deadline(struct session *s, uint64_t now_ms)
 
 static void on_phase_deadline(struct session *s, uint64_t now_ms)
 {
-    const struct node_link *n = current_link(s);
+    const struct node_link *n = session_link_in_use(s);
     if (s->state == SESS_REHOME) {
         rehome_phase_deadline(s, now_ms);
         return;
@@ -1001,7 +890,7 @@ static void on_phase_deadline(struct session *s, uint64_t now_ms)
  * unless it has had one from another node, and waits. */
 static void on_play_start_due(struct session *s, uint64_t now_ms)
 {
-    struct node_link *n = current_link(s);
+    struct node_link *n = session_link_in_use(s);
     s->play_start_ms = 0;
     if (s->state != SESS_PLACE || !n || n->state != NODE_COMMAND)
         return;
@@ -1090,79 +979,6 @@ uint64_t session_deadline(const struct session *s)
         if (all[i] != 0 && all[i] < first)
             first = all[i];
     return first;
-}
-
-/* ---- back-pressure ---- */
-
-static uint64_t queued(const struct rtmp_link *l)
-{
-    return l->out.queued_bytes + (uint64_t)l->out.count * QUEUED_MESSAGE_BYTES;
-}
-
-/* Beyond what relaying fills, even with one more message: answers, statuses, commands that the peer
- * does not read. */
-static bool overfull(const struct session *s, const struct rtmp_link *l)
-{
-    return queued(l) >= 2 * s->env->relay->buffer_bytes + s->env->node_limits.message_bytes;
-}
-
-/* Full at relay.buffer, free again at half of it. Whoever takes an eighth of the buffer within
- * relay.stall_timeout is slow, not stalled. */
-static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_t now_ms)
-{
-    const uint64_t high = s->env->relay->buffer_bytes;
-    if (!*paused && bytes < high)
-        return;
-    if (*paused && bytes <= high / 2) {
-        *paused = false;
-        s->stall_deadline_ms = 0;
-        s->heard_ms = now_ms;
-        return;
-    }
-    if (!*paused || bytes + high / 8 <= s->stall_mark) {
-        s->stall_mark = bytes;
-        s->stall_deadline_ms = now_ms + s->env->relay->stall_timeout_ms;
-    }
-    *paused = true;
-}
-
-static void update_pressure(struct session *s, uint64_t now_ms)
-{
-    const struct node_link *n = current_link(s);
-    if (s->state != SESS_RELAY || (!n && !s->seat.share))
-        return;
-    if (n && s->kind == SESSION_PUBLISH)
-        watch_queue(s, &s->client_paused, queued(&n->link), now_ms);
-    else
-        watch_queue(s, &s->node_paused, queued(&s->client.link), now_ms);
-}
-
-bool session_reads_client(const struct session *s)
-{
-    if (s->client_gone || overfull(s, &s->client.link))
-        return false;
-    switch (s->state) {
-    case SESS_HANDSHAKE:
-    case SESS_COMMAND:
-    case SESS_CLOSING:
-        return true;
-    case SESS_PLACE:
-        return s->pending.bytes < s->env->relay->buffer_bytes;
-    case SESS_RELAY:
-        return !s->client_paused && (s->current < 0 || !overfull(s, &s->links[s->current].link));
-    case SESS_REHOME: /* what it sends is kept, within failover.gop_bytes */
-        return true;
-    }
-    return true;
-}
-
-/* What a node could not send is lost if it dies, and some drop it anyway: a slow player's node is
- * read on into the player's queue, as far as that may grow (rehoming-notes 14). */
-bool session_reads_node(const struct session *s, int link)
-{
-    if (overfull(s, &s->client.link))
-        return link != s->current && s->kind == SESSION_PUBLISH;
-    return link != s->current || !s->node_paused || rehome_enabled(s);
 }
 
 /* ---- the machine ---- */
@@ -1267,7 +1083,7 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
         on_tick(s, now_ms);
         break;
     }
-    update_pressure(s, now_ms);
+    flow_update(s, now_ms);
     if (s->state == SESS_CLOSING && !s->lingering)
         advance_closing(s, now_ms);
     return s->actions;

@@ -1,5 +1,5 @@
-/* router/session_parts.h - what session.c, rehome.c, link_watch.c and shared_play.c, the files of
- * the session's machine, have of each other. Nobody else includes it. */
+/* router/session_parts.h - what session.c, entry.c, rehome.c, link_watch.c, shared_play.c and
+ * flow.c, the files of the session's machine, have of each other. Nobody else includes it. */
 #ifndef WEIR_ROUTER_SESSION_PARTS_H
 #define WEIR_ROUTER_SESSION_PARTS_H
 
@@ -25,6 +25,25 @@ MUST_CHECK enum err session_send_hello(struct session *s, const struct session_e
 void session_tell_start(struct session *s, uint64_t now_ms);
 /* A node is to be found. */
 void session_look_up(struct session *s);
+
+/* The current node link; NULL: there is none. */
+static inline struct node_link *session_link_in_use(struct session *s)
+{
+    return s->current < 0 ? NULL : &s->links[s->current];
+}
+
+/* ---- entry.c ---- */
+
+/* The client's publish or play, s->kind: fills key, app, token, args_hash, stream and command.
+ * False: it has been refused, or the session closed. */
+MUST_CHECK bool entry_take(struct session *s, const struct client_event *ev, uint64_t now_ms);
+/* A command as nodes get it, in memory of its own. NULL: there is none. */
+MUST_CHECK struct rtmp_msg *entry_command(const struct session *s, struct rtmp_msg *m);
+
+/* ---- flow.c: session_reads_client() and session_reads_node() too ---- */
+
+/* After a step: whether a queue has become too long, or short again. */
+void flow_update(struct session *s, uint64_t now_ms);
 
 /* ---- rehome.c ---- */
 
