@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/query.h"
 #include "rtmp/handshake.h"
 
 enum {
