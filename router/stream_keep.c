@@ -3,7 +3,11 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { RING_FIRST = 64, ITEM_BYTES = 160 /* what a message weighs besides its blocks */ };
+enum {
+    RING_FIRST = 64,
+    ITEM_BYTES = 160,    /* what a message weighs besides its blocks */
+    COMPACT_AT_ONCE = 4, /* so all are through before the second half of the budget is full */
+};
 
 static struct kept *entry(const struct stream_keep *k, uint64_t n)
 {
@@ -14,16 +18,6 @@ const struct kept *stream_keep_at(const struct stream_keep *k, uint64_t n)
 {
     assert(n >= k->first && n < stream_keep_end(k));
     return entry(k, n);
-}
-
-void stream_keep_clear(struct stream_keep *k)
-{
-    for (uint64_t n = k->first; n < stream_keep_end(k); n++)
-        rtmp_msg_unref(entry(k, n)->msg);
-    for (uint32_t i = 0; i < k->state_count; i++)
-        rtmp_msg_unref(k->states[i]);
-    free(k->ring);
-    *k = (struct stream_keep){0};
 }
 
 static enum err ring_grow(struct stream_keep *k)
@@ -43,71 +37,77 @@ static enum err ring_grow(struct stream_keep *k)
 
 /* ---- memory ---- */
 
-static const struct block *last_block(const struct rtmp_msg *m)
+/* Blocks are counted as long as one of the messages refers to them. */
+static void charge(struct stream_keep *k, const struct rtmp_msg *m)
 {
-    return m->slice_count ? m->slices[m->slice_count - 1].block : NULL;
-}
-
-static uint32_t cost_of(const struct rtmp_msg *m)
-{
-    const struct block *last = NULL;
-    uint32_t cost = 0;
     for (uint32_t i = 0; i < m->slice_count; i++) {
-        if (m->slices[i].block != last)
-            cost += m->slices[i].block->cap;
-        last = m->slices[i].block;
+        struct block *b = m->slices[i].block;
+        if (b->kept++ == 0)
+            k->bytes += b->cap;
     }
-    return cost;
 }
 
-/* Of a block in which the message before it ends: that is counted there. */
-static uint32_t shared_cost(const struct rtmp_msg *m, const struct rtmp_msg *before)
+static void discharge(struct stream_keep *k, const struct rtmp_msg *m)
 {
-    const bool shares = before && m->slice_count > 0 && m->slices[0].block == last_block(before);
-    return shares ? m->slices[0].block->cap : 0;
+    for (uint32_t i = 0; i < m->slice_count; i++) {
+        struct block *b = m->slices[i].block;
+        assert(b->kept > 0);
+        if (--b->kept == 0)
+            k->bytes -= b->cap;
+    }
 }
 
-/* Behind `before`; NULL: it is the first. */
-static void charge(struct stream_keep *k, struct kept *e, const struct rtmp_msg *before)
+void stream_keep_clear(struct stream_keep *k)
 {
-    e->cost = cost_of(e->msg);
-    e->shared = shared_cost(e->msg, before);
-    k->bytes += e->cost - e->shared;
-}
-
-static void discharge(struct stream_keep *k, const struct kept *e)
-{
-    k->bytes -= e->cost - e->shared;
+    for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
+        discharge(k, entry(k, n)->msg);
+        rtmp_msg_unref(entry(k, n)->msg);
+    }
+    for (uint32_t i = 0; i < k->state_count; i++)
+        rtmp_msg_unref(k->states[i]);
+    free(k->ring);
+    *k = (struct stream_keep){0};
 }
 
 /* The same message in memory of its own, so that it holds no more than it needs. NULL: no memory.
  */
 static struct rtmp_msg *copy_of(const struct rtmp_msg *m)
 {
-    uint8_t *buf = malloc(m->len + 1u);
-    if (!buf)
-        return NULL;
-    (void)rtmp_msg_peek(m, buf, m->len);
-    struct rtmp_msg *copy =
-        rtmp_msg_from_bytes(m->pool, m->type, m->msid, m->timestamp, buf, m->len);
-    free(buf);
-    return copy;
+    struct rtmp_msg *copy = rtmp_msg_create(m->pool, m->type, m->msid, m->timestamp);
+    if (!copy || m->len == 0)
+        return copy;
+    struct block *b = block_create(m->pool->blocks, m->len);
+    enum err e = b ? rtmp_msg_append(copy, b, 0, m->len) : ERR_NO_MEMORY;
+    if (e == ERR_OK)
+        b->used = (uint32_t)rtmp_msg_peek(m, b->data, m->len);
+    block_unref(b);
+    if (e == ERR_OK)
+        return copy;
+    rtmp_msg_unref(copy);
+    return NULL;
 }
 
-/* Blocks that hold little of what is kept: what is needed of them is copied out. */
-static void compact(struct stream_keep *k)
+/* Blocks hold little of what is kept. */
+static bool is_sparse(const struct stream_keep *k)
 {
-    const struct rtmp_msg *before = NULL;
-    for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
-        struct kept *e = entry(k, n);
+    return k->bytes / 2 > k->payload_bytes + (uint64_t)k->count * ITEM_BYTES;
+}
+
+/* What is needed of sparse blocks is copied out, the oldest first, of at most `most` messages: from
+ * one message to the next little happens, and no message is copied twice. */
+static void compact(struct stream_keep *k, uint32_t most)
+{
+    if (k->compacted < k->first)
+        k->compacted = k->first;
+    for (; most > 0 && k->compacted < stream_keep_end(k) && is_sparse(k); most--) {
+        struct kept *e = entry(k, k->compacted++);
         struct rtmp_msg *copy = copy_of(e->msg);
-        if (copy) {
-            rtmp_msg_unref(e->msg);
-            e->msg = copy;
-        }
-        discharge(k, e);
-        charge(k, e, before);
-        before = e->msg;
+        if (!copy)
+            continue;
+        discharge(k, e->msg);
+        rtmp_msg_unref(e->msg);
+        e->msg = copy;
+        charge(k, e->msg);
     }
 }
 
@@ -143,14 +143,9 @@ static void pop(struct stream_keep *k)
         state_put(k, e->msg, e->info.state_key);
     if (is_video_frame(&e->info))
         k->videos--;
-    discharge(k, e);
+    discharge(k, e->msg);
     k->bytes -= ITEM_BYTES;
     k->payload_bytes -= e->msg->len;
-    if (k->count > 1) { /* a block that the next one shares is counted there now */
-        struct kept *next = entry(k, k->first + 1);
-        k->bytes += next->shared;
-        next->shared = 0;
-    }
     rtmp_msg_unref(e->msg);
     k->head = (k->head + 1) & (k->ring_cap - 1);
     k->first++;
@@ -216,8 +211,10 @@ static void drop_until(struct stream_keep *k, uint64_t n)
  * next keyframe: the rest of a group is of no use. */
 static void trim_large(struct stream_keep *k, const struct keep_policy *p)
 {
-    if (k->bytes > p->max_bytes && k->bytes / 2 > k->payload_bytes + k->count * ITEM_BYTES)
-        compact(k);
+    if (k->bytes > p->max_bytes / 2)
+        compact(k, COMPACT_AT_ONCE);
+    if (k->bytes > p->max_bytes)
+        compact(k, k->count);
     while (k->count > 0 && k->bytes > p->max_bytes)
         drop_until(k, next_keyframe(k));
 }
@@ -235,10 +232,9 @@ static bool make_room(struct stream_keep *k)
 static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media_info *info,
                    uint64_t now_ms)
 {
-    const struct rtmp_msg *before = k->count ? entry(k, stream_keep_end(k) - 1)->msg : NULL;
-    struct kept *e = entry(k, stream_keep_end(k));
-    *e = (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info};
-    charge(k, e, before);
+    *entry(k, stream_keep_end(k)) =
+        (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info};
+    charge(k, m);
     k->bytes += ITEM_BYTES;
     k->payload_bytes += m->len;
     k->videos += is_video_frame(info);

@@ -60,7 +60,7 @@ struct block *block_create(struct block_pool *pool, uint32_t cap)
     }
     b->refs = 1;
     b->cap = cap;
-    b->used = 0;
+    b->used = b->kept = 0;
     b->pool = pool;
     b->next_free = NULL;
     pool->live_bytes += cap;

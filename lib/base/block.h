@@ -19,6 +19,7 @@ struct block {
     uint32_t refs;
     uint32_t cap;  /* bytes of data[] */
     uint32_t used; /* bytes filled so far; only the owner that reads into it advances this */
+    uint32_t kept; /* slices of it that a stream's memory counts (router/stream_keep.h) */
     struct block_pool *pool;
     struct block *next_free;
     uint8_t data[];

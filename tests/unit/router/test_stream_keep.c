@@ -190,6 +190,81 @@ static void test_sparse_blocks_are_compacted(void **state)
     finish(&b);
 }
 
+static struct rtmp_msg *slice_of(struct bed *b, struct block *block, uint32_t off, uint32_t len,
+                                 uint64_t ms)
+{
+    memcpy(block->data + off, "\x27\x01", 2);
+    struct rtmp_msg *m = rtmp_msg_create(&b->pool, RTMP_VIDEO, 1, (uint32_t)ms);
+    assert_non_null(m);
+    assert_int_equal(rtmp_msg_append(m, block, off, len), ERR_OK);
+    return m;
+}
+
+/* A block is counted once, whatever lies between the messages that are in it, and as long as one of
+ * them is kept. */
+static void test_a_block_is_counted_once(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    key(&b, 0, 100);
+    const uint64_t before = b.keep.bytes;
+    struct block *block = block_create(&b.blocks, BLOCK_BYTES);
+    assert_non_null(block);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct rtmp_msg *m = slice_of(&b, block, i * 8000, 7000, i + 1);
+        struct block *tail = block_create(&b.blocks, 512); /* a small last chunk, copied */
+        assert_non_null(tail);
+        assert_int_equal(rtmp_msg_append(m, tail, 0, 512), ERR_OK);
+        block_unref(tail);
+        stream_keep_push(&b.keep, m, &b.policy, i + 1);
+        rtmp_msg_unref(m);
+        const uint64_t items = b.keep.count - 1;
+        assert_in_range(b.keep.bytes - before, BLOCK_BYTES + items * 512,
+                        BLOCK_BYTES + items * 1024);
+    }
+    for (uint64_t ms = 5000; ms <= 15000; ms += 5000)
+        key(&b, ms, 100);
+    assert_int_equal(block->kept, 0);
+    assert_int_equal(block->refs, 1);
+    block_unref(block);
+    assert_true(b.keep.bytes < 1024);
+    finish(&b);
+}
+
+/* What is kept has reached its bound and goes on: what was copied out of sparse blocks stays as it
+ * is until its group goes. */
+static void test_each_message_is_copied_once(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    b.policy.reach_ms = 1000000;
+    start(&b);
+    const struct rtmp_msg *copied = NULL;
+    uint64_t number = 0, checks = 0;
+    for (uint64_t ms = 0; ms < 100000; ms += 20) {
+        struct block *block = block_create(&b.blocks, BLOCK_BYTES);
+        assert_non_null(block);
+        struct rtmp_msg *m = slice_of(&b, block, 0, 3000, ms);
+        if (ms % 1000 == 0)
+            memcpy(block->data, "\x17", 1);
+        block_unref(block);
+        stream_keep_push(&b.keep, m, &b.policy, ms);
+        rtmp_msg_unref(m);
+        assert_true(b.keep.bytes <= b.policy.max_bytes);
+        if (copied && number >= b.keep.first) {
+            assert_ptr_equal(stream_keep_at(&b.keep, number)->msg, copied);
+            checks++;
+        } else if (b.keep.compacted > b.keep.first) {
+            number = b.keep.compacted - 1;
+            copied = stream_keep_at(&b.keep, number)->msg;
+        }
+    }
+    assert_true(b.keep.dropped_groups > 10);
+    assert_true(checks > 4000);
+    finish(&b);
+}
+
 static void put_without_memory(struct bed *b, uint8_t type, const char *head, uint64_t ms)
 {
     struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, (uint32_t)ms, head, 2);
@@ -276,6 +351,8 @@ int main(void)
         cmocka_unit_test(test_groups_go_whole),
         cmocka_unit_test(test_no_keyframe_for_long),
         cmocka_unit_test(test_sparse_blocks_are_compacted),
+        cmocka_unit_test(test_a_block_is_counted_once),
+        cmocka_unit_test(test_each_message_is_copied_once),
         cmocka_unit_test(test_no_memory_keeps_the_state),
         cmocka_unit_test(test_headless_until_a_keyframe),
         cmocka_unit_test(test_messages_of_the_newest_time_stay_together),
