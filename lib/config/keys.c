@@ -30,7 +30,8 @@ static bool directory_valid(const char *text)
 
 static bool store_valid(const char *text)
 {
-    return strncmp(text, "lmdb:", 5) == 0 && directory_valid(text + 5);
+    const size_t prefix = sizeof KEY_STORE_PREFIX - 1;
+    return strncmp(text, KEY_STORE_PREFIX, prefix) == 0 && directory_valid(text + prefix);
 }
 
 static bool listen_address_valid(const char *text)
@@ -559,8 +560,9 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config, limits.session_rate_per_app)},
     {.path = "limits.memory",
-     .help = "Memory for the data of all sessions of the router; 0: no limit. From three quarters of "
-             "it on less is kept for `failover`.",
+     .help =
+         "Memory for the data of all sessions of the router; 0: no limit. From three quarters of "
+         "it on less is kept for `failover`.",
      .initial = "4GiB",
      .type = KEY_SIZE,
      .zero = true,

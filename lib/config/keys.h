@@ -52,6 +52,7 @@ struct key_row {
 extern const struct key_row key_rows[];
 extern const size_t key_row_count;
 
+#define KEY_STORE_PREFIX "lmdb:"
 /* The default of cluster.live: the mark stands for the name of the cluster, known only when all is
  * loaded. */
 #define KEY_LIVE_PARENT "/run/weir/"

@@ -326,8 +326,27 @@ static enum err check_listens(const struct loader *l)
                 "found nothing; with proxy_protocol: required, name who may send the header, "
                 "such as [127.0.0.0/8]");
         }
+        if (r->listen[i].proxy_protocol != LISTEN_PROXY_REQUIRED && r->listen[i].trust.count > 0) {
+            snprintf(shown, sizeof shown, "router.listen[%u].trust", i);
+            return refuse(l, child(item, "trust", 5)->mark, shown,
+                          "has no effect without proxy_protocol: required; anybody can connect to "
+                          "a listener that takes no PROXY header");
+        }
     }
     return ERR_OK;
+}
+
+/* Two databases cannot be in one directory. */
+static enum err check_store(const struct loader *l)
+{
+    const struct config *c = l->c;
+    if (strcmp(c->store + sizeof KEY_STORE_PREFIX - 1, c->live) != 0)
+        return ERR_OK;
+    struct tree_mark at = given_at(l, "cluster.live");
+    if (at.line == 0)
+        at = given_at(l, "cluster.store");
+    return refuse(l, at, "cluster.live", "found %s, allowed: another directory than cluster.store",
+                  c->live);
 }
 
 static enum err check_pair(const struct loader *l, const char *greater_path, bool good,
@@ -377,7 +396,9 @@ static enum err check_access(const struct loader *l)
 static enum err check_all(const struct loader *l)
 {
     const struct config *c = l->c;
-    enum err e = check_nodes(l);
+    enum err e = check_store(l);
+    if (e == ERR_OK)
+        e = check_nodes(l);
     if (e == ERR_OK)
         e = check_listens(l);
     if (e == ERR_OK)

@@ -147,7 +147,7 @@ def test_router_killed_and_started_again(cluster, router, client):
 
 
 def test_store_directory_that_cannot_be_made(fakes, router):
-    r = router(fakes(1), start=False, cluster={"store": "lmdb:/proc/nowhere", "live": "/proc/nowhere"})
+    r = router(fakes(1), start=False, cluster={"store": "lmdb:/proc/nowhere", "live": "/proc/nowhere/live"})
     result = procs.run([weir.binary(), "-c", str(r.file)], timeout=procs.DEADLINE)
     assert result.returncode == 1
     assert "/proc/nowhere" in result.stderr

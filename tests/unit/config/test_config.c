@@ -391,6 +391,12 @@ static void test_refused_shapes(void **state)
          "f:1:19: router.listen[0].trust: found nothing; with proxy_protocol: required", ""},
         {"router: {listen: [{address: 'a:1', proxy_protocol: required, trust: []}]}",
          "f:1:69: router.listen[0].trust: found nothing; with proxy_protocol: required", ""},
+        {"router: {listen: [{address: 'a:1'}, {address: 'a:2', trust: [10.0.0.0/8]}]}",
+         "f:1:61: router.listen[1].trust: has no effect without proxy_protocol: required", ""},
+        {"cluster: {store: 'lmdb:/a', live: /a}",
+         "f:1:35: cluster.live: found /a, allowed: another directory than cluster.store", ""},
+        {"cluster: {name: c, store: 'lmdb:/run/weir/c'}",
+         "f:1:27: cluster.live: found /run/weir/c, allowed: another directory", ""},
         {"access: {rules: [{app: live}]}",
          "f:1:18: access.rules[0]: action is missing: one of allow, token, deny", ""},
         {"access: {rules: [{action: deny}]}", "f:1:18: access.rules[0]: app is missing", ""},
@@ -494,7 +500,8 @@ static void test_needs_restart(void **state)
         {"router: {listen: [{address: '0.0.0.0:1935'}]}", NULL},
         {"router: {listen: [{address: '0.0.0.0:1936'}]}", "router.listen"},
         {"router: {listen: [{address: '0.0.0.0:1935'}, {address: '[::]:1935'}]}", "router.listen"},
-        {"router: {listen: [{address: '0.0.0.0:1935', trust: ['::1']}]}", "router.listen"},
+        {"router: {listen: [{address: '0.0.0.0:1935', proxy_protocol: required, trust: ['::1']}]}",
+         "router.listen"},
     };
     struct config *from = load("");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
