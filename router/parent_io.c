@@ -20,6 +20,7 @@
 #include "base/notify_io.h"
 #include "base/privilege_io.h"
 #include "cluster/node_table.h"
+#include "cluster/router_lock_io.h"
 #include "router/access_io.h"
 #include "router/listen_io.h"
 #include "router/shared.h"
@@ -48,6 +49,7 @@ struct parent {
     uint32_t workers;
     struct parent_slot slots[WORKERS_MAX];
     sigset_t signals; /* blocked; a worker unblocks them when its handlers are in place */
+    int id_lock;      /* while others with our id may not start; -1: they may */
     bool stopping, failed;
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
 };
@@ -255,6 +257,9 @@ static void stop(struct parent *p)
         LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPING,
             log_u64(K_MS, p->config->router.shutdown_grace_ms));
         listen_close(&p->listen, WORKERS_MAX);
+        if (p->id_lock >= 0)
+            close(p->id_lock); /* a successor need not wait for our last sessions */
+        p->id_lock = -1;
     }
     p->stopping = true;
     signal_workers(p, SIGTERM);
@@ -334,7 +339,8 @@ static bool prepare(struct parent *p, char *error)
     if (access_keys_read(p->config, &p->shared->keys, error) != ERR_OK)
         return false;
     return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK &&
-           privilege_drop(p->config->process.user, error, CONFIG_ERROR_MAX) == ERR_OK;
+           privilege_drop(p->config->process.user, error, CONFIG_ERROR_MAX) == ERR_OK &&
+           router_lock_take(p->config->live, p->config->router.id, &p->id_lock, error) == ERR_OK;
 }
 
 /* Two descriptors a session: as many as the system lets us have. */
@@ -372,6 +378,7 @@ int parent_run(const char *path, struct config *config)
         return 1;
     p->path = path;
     p->config = config;
+    p->id_lock = -1;
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     p->workers = config->router.workers           ? config->router.workers
                  : cpus > 0 && cpus < WORKERS_MAX ? (uint32_t)cpus

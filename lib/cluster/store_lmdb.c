@@ -9,10 +9,11 @@
 #include <xxhash.h>
 
 #include "base/clock_io.h"
+#include "cluster/directory_io.h"
 
 /* Apart, so that nodes survive an upgrade that changes other records. */
 enum { DURABLE_SCHEMA = 1, LIVE_SCHEMA = 6 };
-enum { DIRECTORY_MODE = 0750, FILE_MODE = 0640 };
+enum { FILE_MODE = 0640 };
 #define DURABLE_MAP_BYTES ((size_t)64 << 20)
 #define LIVE_MAP_BYTES ((size_t)1 << 30)
 static const char url_prefix[] = "lmdb:";
@@ -268,19 +269,11 @@ static enum err refuse(const struct opening *o, enum err e, const char *path, co
 
 static enum err make_directories(const struct opening *o, const char *path)
 {
-    char part[CONFIG_PATH_MAX];
-    const size_t len = strlen(path);
-    if (len == 0 || len >= sizeof part)
-        return refuse(o, ERR_INVALID, path, "not the name of a directory");
-    for (size_t i = 1; i <= len; i++) {
-        if (path[i] != '/' && path[i] != '\0')
-            continue;
-        memcpy(part, path, i);
-        part[i] = '\0';
-        if (mkdir(part, DIRECTORY_MODE) != 0 && errno != EEXIST)
-            return refuse(o, ERR_IO, part, strerror(errno));
-    }
-    return ERR_OK;
+    char failed[CONFIG_PATH_MAX];
+    const enum err e = directory_make(path, failed);
+    if (e == ERR_IO)
+        return refuse(o, e, failed, strerror(errno));
+    return e == ERR_OK ? e : refuse(o, e, path, "not the name of a directory");
 }
 
 static enum err must_exist(const struct opening *o, const char *path)

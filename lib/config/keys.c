@@ -270,7 +270,7 @@ const struct key_row key_rows[] = {
      FIELD(config, placement.vhost)},
 
     {.path = "router.id",
-     .help = "Name of this router among those of the cluster.",
+     .help = "Name of this router among those of the cluster. No two that run have the same.",
      .initial = "router1",
      .type = KEY_TEXT,
      .form = &id_form,

@@ -57,6 +57,26 @@ def test_address_in_use(fakes, router):
     assert str(r.port) in result.stderr
 
 
+def test_two_routers_do_not_share_an_id(fakes, router, client):
+    nodes = fakes(1)
+    r = router(nodes, router={"shutdown_grace": "20s"})
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    twin = router(nodes, start=False, cluster=r.config["cluster"])
+    result = twin.command()
+    assert result.returncode == 1
+    assert f"router.id router1 is in use by process {r.proc.pid}" in result.stderr
+    player = client(r)
+    player.play("x")  # the publisher's claim is still there
+    assert r.wait_log("stream_placed", kind="play")["reason"] == "claim"
+    r.terminate()
+    r.wait_log("router_stopping")
+    twin.start()  # a successor does not wait for the last sessions
+    c.close()
+    player.close()
+    assert r.proc.wait() == 0
+
+
 def test_sigterm_without_sessions(fakes, router):
     r = router(fakes(1), workers=2, router={"shutdown_grace": "30s"})
     began = time.monotonic()
