@@ -37,8 +37,9 @@ struct metric {
     enum metric_kind kind;
     enum metric_per per;
     const char *help;
-    size_t offset, size; /* in metrics_cluster, metrics_node or process_record */
-    double per_unit;     /* the field's unit in one base unit; 0: it has the base unit */
+    size_t offset, size;       /* in metrics_cluster, metrics_node or process_record */
+    double per_unit;           /* the field's unit in one base unit; 0: it has the base unit */
+    const uint32_t *bounds_us; /* of a histogram; NULL: process_histogram_bounds_us */
 };
 
 /* A macro because offsetof and sizeof take the member's name. */
@@ -398,7 +399,8 @@ static const struct metric metrics[] = {
      .kind = METRIC_HISTOGRAM,
      .per = PER_WORKER_HISTOGRAM,
      .help = "How long a player was without media while its stream was moved.",
-     FIELD(process_record, rehome_gap)},
+     FIELD(process_record, rehome_gap),
+     .bounds_us = process_gap_bounds_us},
     {.name = "weir_healthd_checks_total",
      .kind = METRIC_COUNTER,
      .per = PER_HEALTHD,
@@ -582,11 +584,12 @@ static void write_causes(FILE *out, const struct metric *m, const struct process
 static void write_histogram(FILE *out, const struct metric *m, const char *labels,
                             const struct process_histogram *h)
 {
+    const uint32_t *bounds_us = m->bounds_us ? m->bounds_us : process_histogram_bounds_us;
     uint64_t below = 0;
     for (unsigned i = 0; i < PROCESS_HISTOGRAM_BUCKETS; i++) {
         below += h->bucket[i];
         fprintf(out, "%s_bucket{%s,le=\"%g\"} %" PRIu64 "\n", m->name, labels,
-                process_histogram_bounds_us[i] / US_PER_S, below);
+                bounds_us[i] / US_PER_S, below);
     }
     fprintf(out, "%s_bucket{%s,le=\"+Inf\"} %" PRIu64 "\n", m->name, labels, h->count);
     fprintf(out, "%s_sum{%s} %.15g\n", m->name, labels, (double)h->sum_us / US_PER_S);

@@ -117,7 +117,7 @@ void move_resumed(struct session_conn *c)
     struct worker *w = c->w;
     const struct session_rehome *r = &c->s.rehome;
     w->process.rehomed_players++;
-    process_histogram_add(&w->process.rehome_gap, r->gap_ms * 1000);
+    process_histogram_add_gap(&w->process.rehome_gap, r->gap_ms * 1000);
     LOG(&w->log, LOG_INFO, EV_PLAYER_REHOMED, log_u64(K_SID, c->s.id),
         log_text(K_CLIENT, c->client), log_text(K_NODE, c->s.node),
         log_u64(K_EPOCH, r->followed_epoch), log_u64(K_MS, r->gap_ms));

@@ -9,6 +9,9 @@
 enum { PROCESS_HISTOGRAM_BUCKETS = 12 };
 /* Upper bounds, inclusive. What took longer than the last is in count only. */
 extern const uint32_t process_histogram_bounds_us[PROCESS_HISTOGRAM_BUCKETS];
+/* Of the gaps of re-homed players, which last from nothing (make before break) over failover.stall
+ * to failover.give_up. */
+extern const uint32_t process_gap_bounds_us[PROCESS_HISTOGRAM_BUCKETS];
 
 struct process_histogram {
     uint64_t bucket[PROCESS_HISTOGRAM_BUCKETS]; /* each counts its own: not cumulative */
@@ -16,5 +19,6 @@ struct process_histogram {
 };
 
 void process_histogram_add(struct process_histogram *h, uint64_t us);
+void process_histogram_add_gap(struct process_histogram *h, uint64_t us);
 
 #endif

@@ -53,6 +53,7 @@ static int setup(void **state)
     f->processes[0].closed[WHY_NO_NODE] = 3;
     process_histogram_add(&f->processes[0].setup[SETUP_DIAL], 300);
     process_histogram_add(&f->processes[0].setup[SETUP_DIAL], 5000000);
+    process_histogram_add_gap(&f->processes[0].rehome_gap, 2500000);
     f->processes[WORKERS] =
         (struct process_record){.kind = PROCESS_HEALTHD, .beat_ms = now_ms, .checks = 44};
     f->all = (struct metrics_facts){.facts = &f->facts,
@@ -102,6 +103,9 @@ static void test_samples(void **state)
         "weir_router_setup_duration_seconds_bucket{worker=\"r1/0\",phase=\"dial\",le=\"+Inf\"} 2",
         "weir_router_setup_duration_seconds_sum{worker=\"r1/0\",phase=\"dial\"} 5.0003",
         "weir_router_setup_duration_seconds_count{worker=\"r1/0\",phase=\"dial\"} 2",
+        "weir_rehome_gap_seconds_bucket{worker=\"r1/0\",le=\"2\"} 0",
+        "weir_rehome_gap_seconds_bucket{worker=\"r1/0\",le=\"3\"} 1",
+        "weir_rehome_gap_seconds_bucket{worker=\"r1/0\",le=\"30\"} 1",
         "weir_healthd_checks_total 44",
     };
     size_t len;

@@ -10,8 +10,10 @@
 static void test_bounds_grow(void **state)
 {
     (void)state;
-    for (unsigned i = 1; i < PROCESS_HISTOGRAM_BUCKETS; i++)
+    for (unsigned i = 1; i < PROCESS_HISTOGRAM_BUCKETS; i++) {
         assert_true(process_histogram_bounds_us[i] > process_histogram_bounds_us[i - 1]);
+        assert_true(process_gap_bounds_us[i] > process_gap_bounds_us[i - 1]);
+    }
 }
 
 static void test_add(void **state)
@@ -28,6 +30,11 @@ static void test_add(void **state)
         assert_int_equal(h.count, 2);
         assert_int_equal(h.sum_us, 2 * bound + 1);
     }
+    struct process_histogram gaps = {.count = 0};
+    process_histogram_add_gap(&gaps, process_gap_bounds_us[0]);
+    process_histogram_add_gap(&gaps, 2500000); /* as after a node that was silent */
+    assert_int_equal(gaps.bucket[0], 1);
+    assert_int_equal(gaps.bucket[8], 1);
     struct process_histogram h = {.count = 0};
     process_histogram_add(&h, 0);
     process_histogram_add(&h, UINT32_MAX);
