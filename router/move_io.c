@@ -15,11 +15,26 @@ enum {
 
 /* ---- moving live streams ---- */
 
+static enum log_level level_of(enum rehome_cause cause)
+{
+    switch (cause) {
+    case REHOME_ENDED:
+    case REHOME_SILENT:
+    case REHOME_BAD:
+        return LOG_WARN;
+    case REHOME_DRAIN:
+    case REHOME_RELOAD:
+    case REHOME_COMMAND:
+        break; /* the operator's wish */
+    }
+    return LOG_INFO;
+}
+
 void move_log_begun(struct session_conn *c)
 {
     const struct session *s = &c->s;
     char stream[STREAM_KEY_MAX];
-    LOG(&c->w->log, LOG_WARN, EV_STREAM_MOVING, log_u64(K_SID, s->id),
+    LOG(&c->w->log, level_of(s->rehome.cause), EV_STREAM_MOVING, log_u64(K_SID, s->id),
         log_text(K_CLIENT, c->client),
         log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
         log_text(K_REASON, rehome_cause_name(s->rehome.cause)));
@@ -275,10 +290,16 @@ void move_planned(struct worker *w)
 
 /* ---- commands ---- */
 
-static bool can_move_to(const struct session_conn *c, const char *node)
+/* node "": wherever it fits. NULL: it can go there. */
+static const char *why_not_to(const struct session_conn *c, const char *node)
 {
-    return node[0] == '\0' || (node_table_get(c->w->nodes, node) && strcmp(node, c->s.node) != 0 &&
-                               !leaves_streams(c->w, node));
+    if (node[0] == '\0')
+        return NULL;
+    if (strcmp(node, c->s.node) == 0)
+        return "the stream is on that node already";
+    if (!node_table_get(c->w->nodes, node))
+        return "that node is not known here yet";
+    return leaves_streams(c->w, node) ? "that node is being drained, or is disabled" : NULL;
 }
 
 /* What came of it, for people. NULL: nothing, *failed says why. */
@@ -290,14 +311,15 @@ static const char *carry_out_for(struct session_conn *c, const struct store_comm
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_KICKED});
         return "closed";
     case COMMAND_MOVE:
-        *failed = "not a live publisher";
+        *failed = c->s.state == SESS_REHOME ? "the stream is being moved already"
+                                            : "not a live publisher";
         if (c->s.kind != SESSION_PUBLISH || c->s.state != SESS_RELAY)
             return NULL;
         *failed = "failover.max_moves is 0: streams are not moved";
         if (c->w->env.failover->max_moves == 0)
             return NULL;
-        *failed = "not a node it can move to";
-        if (!can_move_to(c, cmd->node))
+        *failed = why_not_to(c, cmd->node);
+        if (*failed)
             return NULL;
         session_post(c, &(struct session_event){
                             .kind = SE_MOVE, .cause = REHOME_COMMAND, .node = cmd->node});

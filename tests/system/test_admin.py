@@ -70,10 +70,13 @@ def test_from_an_empty_cluster(admin, router, cluster, publish, play):
     assert next(c for c in answer["candidates"] if c["id"] == owner)["why"] == "draining"
     procs.eventually(lambda: a.get(a.stream("live/cam1"))["node"] != owner, what="the stream has left")
     procs.eventually(lambda: a.get(f"/api/v1/nodes/{owner}")["sessions"] == 0, what="the node is empty")
-    assert a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).problem["status"] == 409
+    refusal = a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).problem
+    assert refusal["status"] == 409 and "drained" in refusal["detail"]
     assert a.ask("PUT", f"/api/v1/nodes/{owner}/state", {"state": "enabled"}).json["state"] == "enabled"
     procs.eventually(lambda: a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).status == 204, what="it may move back")
     procs.eventually(lambda: a.get(a.stream("live/cam1"))["node"] == owner, what="the stream is back")
+    assert "already" in a.ask("POST", a.stream("live/cam1") + "/move", {"to": owner}).problem["detail"]
+    assert [(line["reason"], line["level"]) for line in r.logs("stream_moving")] == [("drain", "info"), ("command", "info")]
     assert publisher.running and player.running
 
     # kicked: one player, then the publisher

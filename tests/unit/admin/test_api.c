@@ -409,7 +409,7 @@ static void test_move(void **state)
         assert_int_equal(c.session, p.id);
         assert_string_equal(c.node, done ? "" : "n1");
         assert_int_equal(store_command_finish(f->store, c.id, done ? COMMAND_DONE : COMMAND_FAILED,
-                                              "not a node it can move to"),
+                                              "the stream is on that node already"),
                          ERR_OK);
         assert_true(api_poll(&f->api, &f->call, &f->reply));
         assert_int_equal(f->reply.status, done ? 204 : 409);
