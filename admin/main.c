@@ -23,7 +23,7 @@ static const char usage[] =
     "\n"
     "Serves the API, the metrics and the dashboard of a cluster.\n"
     "\n"
-    "  -c, --config FILE      the configuration (YAML); see /etc/weir/weir.yaml\n"
+    "  -c, --config FILE      the configuration (YAML), such as /etc/weir/weir.yaml\n"
     "  -t, --test             check the configuration and the file of tokens, say what is wrong, "
     "and exit\n"
     "      --new-token NAME SCOPE\n"

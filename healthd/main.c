@@ -18,7 +18,7 @@ static const char usage[] =
     "they carry\n"
     "and which streams are live on them. Of several on one store one works, the others wait.\n"
     "\n"
-    "  -c, --config FILE      the configuration (YAML); see /etc/weir/weir.yaml\n"
+    "  -c, --config FILE      the configuration (YAML), such as /etc/weir/weir.yaml\n"
     "  -t, --test             check the configuration, say what is wrong, and exit\n"
     "  -V, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"

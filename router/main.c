@@ -25,7 +25,7 @@ static const char usage[] =
     "Takes RTMP publishers and players on one address and relays each stream to the media node "
     "that owns it.\n"
     "\n"
-    "  -c, --config FILE      the configuration (YAML); see /etc/weir/weir.yaml\n"
+    "  -c, --config FILE      the configuration (YAML), such as /etc/weir/weir.yaml\n"
     "  -t, --test             check the configuration and the file of keys, say what is wrong, "
     "and exit\n"
     "      --print-config     print every key with the value in force, and exit\n"

@@ -66,7 +66,8 @@ void config_print(const struct config *c, FILE *out)
 static const char reference_intro[] =
     "# Configuration\n"
     "\n"
-    "One YAML file, by default `/etc/weir/weir.yaml`; `conf/weir.yaml` is a commented example. "
+    "One YAML file for the three daemons, which `-c` names; `conf/weir.yaml` is a commented "
+    "example. "
     "Every key may be left\n"
     "out, unless its default is given as *required*. `weir-router -t -c FILE` checks a file, "
     "`--print-config` prints\n"
