@@ -93,6 +93,7 @@ void move_attached(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
     place_put_record(c);
+    place_read_changes(c->w); /* others of this worker may not have heard of the move yet */
     place_mark_audience(c->w, &key);
 }
 
