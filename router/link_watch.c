@@ -34,11 +34,13 @@ static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64
     return link_owes_answer(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
 }
 
-/* Nothing kept is given up from half of failover.stall on until there are bytes, whoever was late.
- */
+/* Nothing kept is given up from half of failover.stall on until there are bytes, whoever was late;
+ * nor after a move, until the new node has answered: it may hang with the replay in its hands. */
 static bool must_hold(const struct session *s, uint64_t quarter, uint64_t now_ms)
 {
     const bool owes = s->link_asked_ms != 0 && s->link_bytes_ms < s->link_asked_ms;
+    if (s->link_asked_ms == 0)
+        return s->rehome.keep.held;
     return owes && (s->rehome.keep.held ||
                     silent_ms_since(s, s->link_bytes_ms, quarter, now_ms) > 2 * quarter);
 }

@@ -162,7 +162,6 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     splice_feed_alone(&s->stream->feeds[s->current]);
     r->phase = RH_NONE;
     r->planned = false;
-    r->keep.held = false;
     s->excluded_count = 0;
     s->last_fail = FAIL_NONE;
     session_enter(s, SESS_RELAY, now_ms);
