@@ -13,7 +13,7 @@ enum {
     BATCH_EVERY_MS = 2,    /* of the replay (rehoming-notes 12) */
     BATCH_BYTES = 64 * 1024,
     BATCH_MESSAGES = 100,
-    BATCH_ANSWER_MS = 50,     /* the node has answered the ping behind a batch by then, or never */
+    BATCH_ANSWER_MS = 50, /* a node that is not known to answer pings has read a batch by then */
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
     RELOAD_TRY_MS = 3000,   /* an old process has stopped listening by then */
@@ -145,6 +145,7 @@ static void dial(struct session *s, const char *node, enum rehome_phase phase, u
     snprintf(r->node, sizeof r->node, "%s", node);
     r->link = i;
     r->waiting = r->replaying = r->caught_up = r->states_sent = false;
+    r->pings_due = 0;
     splice_feed_reset(&s->stream->feeds[i], r->planned ? FEED_SHARED : FEED_JOINING, r->planned);
     enter_phase(s, phase, now_ms + patience_ms(s));
 }
@@ -598,30 +599,47 @@ static void replayed_all(struct session *s, uint64_t now_ms)
     ask_audience(s);
 }
 
-static void replay_batch(struct session *s, uint64_t now_ms)
+/* The publisher's new node: it has read what was sent before this once it has answered. */
+static void ask_new_node(struct session *s, uint64_t now_ms)
 {
-    struct session_rehome *r = &s->rehome;
-    struct node_link *n = fresh_link(s);
-    const bool read = (int32_t)(n->link.pings_answered - r->pings_due) >= 0 ||
-                      now_ms - r->batch_ms > BATCH_ANSWER_MS;
-    enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
-    if (now_ms - r->batch_ms > s->env->failover->stall_ms) { /* it hangs */
-        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
-        return;
-    }
-    if (!rtmp_chunk_writer_empty(&n->link.out) || !read)
-        return;
+    s->rehome.batch_ms = now_ms;
+    s->rehome.pings_due++;
+    if (rtmp_link_send_user(&fresh_link(s)->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static bool new_node_answers(const struct session *s)
+{
+    const struct node_link *n = &s->links[s->rehome.link];
+    return n->answers_pings || n->link.pings_answered > 0;
+}
+
+static bool new_node_has_read(const struct session *s)
+{
+    const uint32_t answered = s->links[s->rehome.link].link.pings_answered;
+    return (int32_t)(answered - s->rehome.pings_due) >= 0;
+}
+
+static void send_batch(struct session *s, uint64_t now_ms)
+{
     const bool done = replay_some(s, BATCH_BYTES, BATCH_MESSAGES, now_ms);
     if (s->state != SESS_REHOME)
         return;
-    if (done) {
+    if (done)
         replayed_all(s, now_ms);
-        return;
-    }
-    r->batch_ms = now_ms;
-    r->pings_due = n->link.pings_answered + 1;
-    if (rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
-        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+    else
+        ask_new_node(s, now_ms);
+}
+
+static void replay_batch(struct session *s, uint64_t now_ms)
+{
+    const uint64_t ms = now_ms - s->rehome.batch_ms;
+    const bool read = new_node_has_read(s) || (!new_node_answers(s) && ms > BATCH_ANSWER_MS);
+    enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
+    if (ms > s->env->failover->stall_ms) /* it hangs */
+        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
+    else if (rtmp_chunk_writer_empty(&fresh_link(s)->link.out) && read)
+        send_batch(s, now_ms);
 }
 
 static void start_replay(struct session *s, uint64_t now_ms)
@@ -629,9 +647,9 @@ static void start_replay(struct session *s, uint64_t now_ms)
     struct session_rehome *r = &s->rehome;
     r->replaying = true;
     r->replay_at = r->keep.first;
-    r->pings_due = fresh_link(s)->link.pings_answered;
     r->batch_ms = now_ms;
-    replay_batch(s, now_ms);
+    enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
+    send_batch(s, now_ms);
 }
 
 void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms)

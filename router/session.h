@@ -186,8 +186,8 @@ struct session_rehome {
     uint64_t replay_at; /* number of the next message */
     uint64_t replayed;
     uint32_t pings_due; /* answers on the link when the last batch has been read there */
-    uint64_t batch_ms;
-    uint32_t moves; /* unplanned ones since */
+    uint64_t batch_ms;  /* of the last of them, or of its ping */
+    uint32_t moves;     /* unplanned ones since */
     uint64_t moves_since_ms;
     uint64_t kept_dropped; /* messages given up during this move */
     uint64_t cuts;         /* groups given up for want of room; whoever counts them clears this */
