@@ -167,7 +167,7 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
         const struct session_rehome *r = &c->s.rehome;
         if (c->dead || c->s.kind != SESSION_PLAY || r->followed_epoch == 0)
             continue;
-        if (c->s.state == SESS_REHOME && r->phase != RH_OVERLAP)
+        if (c->s.state == SESS_REHOME && r->phase != RH_OVERLAP && !r->denied)
             return; /* not there yet */
         cut = cut && c->s.state != SESS_REHOME;
         if (r->followed_epoch > epoch) {

@@ -475,6 +475,8 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
     const bool known_stream = s->kind == SESSION_PUBLISH || r->publication != 0;
+    const struct node_link *n = fresh_link(s);
+    const bool denied = fail == FAIL_REFUSED || (fail == FAIL_DIED && n && n->connected);
     close_fresh(s);
     r->suspect = false;
     s->last_fail = fail;
@@ -492,8 +494,12 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
     memcpy(s->failed_node, r->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
     if (s->kind == SESSION_PLAY) {
-        if (r->publication != 0)
-            s->excluded_count = 0; /* the claim says where it is */
+        if (r->publication != 0) /* the claim says where it is */
+            s->excluded_count = 0;
+        if (denied && r->followed_epoch != 0) { /* nobody is to wait for it */
+            r->denied = true;
+            s->actions |= ACT_ATTACHED;
+        }
         enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
         return;
     }
@@ -501,6 +507,33 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
 }
 
 /* ---- the claim, the audience ---- */
+
+/* The publisher's new node: it has read what was sent before this once it has answered. */
+static void ask_new_node(struct session *s, uint64_t now_ms)
+{
+    s->rehome.batch_ms = now_ms;
+    s->rehome.pings_due++;
+    if (rtmp_link_send_user(&fresh_link(s)->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+static bool new_node_answers(const struct session *s)
+{
+    const struct node_link *n = &s->links[s->rehome.link];
+    return n->answers_pings || n->link.pings_answered > 0;
+}
+
+static bool new_node_has_read(const struct session *s)
+{
+    const uint32_t answered = s->links[s->rehome.link].link.pings_answered;
+    return (int32_t)(answered - s->rehome.pings_due) >= 0;
+}
+
+static bool new_node_hangs(const struct session *s, uint64_t now_ms)
+{
+    return new_node_answers(s) && !new_node_has_read(s) &&
+           now_ms - s->rehome.batch_ms > s->env->failover->stall_ms;
+}
 
 void rehome_claim_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
@@ -521,6 +554,7 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
     r->claimed = ev->epoch != 0;
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     enter_phase(s, RH_AUDIENCE, now_ms);
+    ask_new_node(s, now_ms);
 }
 
 static void ask_audience(struct session *s)
@@ -599,27 +633,6 @@ static void replayed_all(struct session *s, uint64_t now_ms)
     ask_audience(s);
 }
 
-/* The publisher's new node: it has read what was sent before this once it has answered. */
-static void ask_new_node(struct session *s, uint64_t now_ms)
-{
-    s->rehome.batch_ms = now_ms;
-    s->rehome.pings_due++;
-    if (rtmp_link_send_user(&fresh_link(s)->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0) != ERR_OK)
-        session_close(s, WHY_LIMIT_MEMORY, now_ms);
-}
-
-static bool new_node_answers(const struct session *s)
-{
-    const struct node_link *n = &s->links[s->rehome.link];
-    return n->answers_pings || n->link.pings_answered > 0;
-}
-
-static bool new_node_has_read(const struct session *s)
-{
-    const uint32_t answered = s->links[s->rehome.link].link.pings_answered;
-    return (int32_t)(answered - s->rehome.pings_due) >= 0;
-}
-
 static void send_batch(struct session *s, uint64_t now_ms)
 {
     const bool done = replay_some(s, BATCH_BYTES, BATCH_MESSAGES, now_ms);
@@ -652,6 +665,20 @@ static void start_replay(struct session *s, uint64_t now_ms)
     send_batch(s, now_ms);
 }
 
+/* Players are waited for as long as failover.grace. On a machine that is too busy for that it takes
+ * longer, and they must not come after the replay: of a node that answers pings, and so those
+ * behind their play, it is known that it will say when they are there. */
+static uint64_t audience_until_ms(const struct session *s)
+{
+    const struct session_rehome *r = &s->rehome;
+    const struct config_failover *f = s->env->failover;
+    const uint64_t longest_ms = r->grace_until_ms + 2 * f->stall_ms;
+    const uint64_t held_ms = s->state_deadline_ms - f->give_up_ms / 2; /* its client */
+    if (r->phase != RH_AUDIENCE || !new_node_answers(s) || held_ms < r->grace_until_ms)
+        return r->grace_until_ms;
+    return longest_ms < held_ms ? longest_ms : held_ms;
+}
+
 void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -659,8 +686,10 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
     if (s->state != SESS_REHOME || (r->phase != RH_AUDIENCE && r->phase != RH_OVERLAP) ||
         !fresh_link(s))
         return;
-    const bool go_on = ev->ready || now_ms >= r->grace_until_ms;
-    if (!go_on)
+    const bool go_on = ev->ready || now_ms >= audience_until_ms(s);
+    if (r->phase == RH_AUDIENCE && new_node_hangs(s, now_ms))
+        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
+    else if (!go_on)
         s->phase_deadline_ms = now_ms + AUDIENCE_EVERY_MS;
     else if (r->phase == RH_AUDIENCE)
         start_replay(s, now_ms);
@@ -725,7 +754,7 @@ void rehome_follow(struct session *s, const struct session_event *ev, uint64_t n
     r->planned = s->current >= 0;
     if (r->planned)
         splice_feed_share(&s->stream->feeds[s->current]);
-    r->suspect = r->again = false;
+    r->suspect = r->again = r->denied = false;
     s->state_deadline_ms = now_ms + s->env->failover->give_up_ms;
     pending_clear(&r->ends);
     r->ends_due_ms = 0;

@@ -144,7 +144,7 @@ enum session_action {
     ACT_PLACE = 1 << 4,    /* find a node; answer by SE_PLACED or SE_UNPLACED */
     ACT_MOVE = 1 << 5,     /* the claim to rehome.node; answer by SE_CLAIM_MOVED or SE_TAKEN_OVER */
     ACT_AUDIENCE = 1 << 6, /* have all workers followed? answer by SE_AUDIENCE */
-    ACT_ATTACHED = 1 << 7, /* this player has followed the claim of followed_epoch */
+    ACT_ATTACHED = 1 << 7, /* this player has followed the claim of followed_epoch, or cannot */
     ACT_STARTED = 1 << 8,  /* the node has answered: log it */
     ACT_ARRIVED = 1 << 9,  /* the claim: its next node is the owner */
     ACT_RESUMED = 1 << 10, /* the player has media again, rehome.gap_ms after the last */
@@ -180,6 +180,7 @@ struct session_rehome {
     bool returned;     /* publisher: the claim is taken back, the stream stays where it is */
     bool again;        /* player: on its way back to the same node */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
+    bool denied;       /* player: the node that it followed its stream to does not want it */
     /* publisher */
     struct stream_keep keep;
     bool replaying, states_sent, caught_up;

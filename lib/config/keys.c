@@ -448,7 +448,8 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config, failover.gop_bytes)},
     {.path = "failover.grace",
-     .help = "A stream that moves waits so long for its players to be at the new node.",
+     .help = "A stream that moves waits so long for its players to be at the new node; twice "
+             "`failover.stall` more where that is known to answer pings.",
      .initial = "500ms",
      .type = KEY_DURATION,
      .min = 10,

@@ -1,6 +1,7 @@
 """What goes wrong in the middle of a move, and moves without end: the longer drills of live streams (test_rehoming.py has the
 others). Whether a node is empty, and where a stream is, its own statistics page says. WEIR_TEST_LONG=1 for the full length."""
 
+import contextlib
 import os
 import random
 import signal
@@ -148,6 +149,33 @@ def test_new_node_lost(how, cluster, router, exact):
     print(f"{hit} times the new node was lost")
     assert hit > 0
     assert_gaps(r, result, 2000 if how == "killed" else 5000)
+
+
+@contextlib.contextmanager
+def paused(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_worker_late(cluster, router, exact):
+    """A worker that does nothing for longer than failover.grace while a stream moves, as on a machine that is too busy: it is
+    waited for, and its players miss nothing."""
+    three = cluster(3)
+    r = router(three, workers=2, placement=EASY, failover={**OFTEN, "grace": "200ms", "stall": "4s"})
+    e = exact(r, 6, 3)
+    names = all_live(three)
+    for i in range(20 if LONG else 3):
+        node = procs.eventually(lambda: next((n for n in three[i % 3 :] + three if n.live()), None))
+        with paused(r.workers()[i % 2]):
+            node.kill()
+            time.sleep(random.uniform(0.5, 1.5))
+        others = [n for n in three if n is not node]
+        procs.eventually(lambda: all_live(others) == names and not on_the_way(r), what="all are on the others")
+        node.start()
+    assert e.report()["gap_worst"] > 300
 
 
 def test_claim_lost(cluster, router, publish, play):
