@@ -2,11 +2,12 @@
  * many streams and players in one process, for the drills of tests/system/test_rehoming.py.
  *   exact PORT STREAMS PLAYERS SECONDS [key=value ...]
  * gop=MS (2000), bytes=N of a frame (2000), kind=av|a|v, codec=avc|hevc|av1 (with AAC, AAC, Opus),
- * app=NAME (live), name=PREFIX, time=FIRST (1000), drain=MS (3000), stagger=MS between players
- * (20), twice=1: two messages at each time, slow=N: the first player of each stream reads N bytes a
- * second until the end, peers=1: a line with what each connection saw, before the last. Begins with
- * "ready" when every player has media; SIGTERM ends it early. The last line is JSON: what was lost,
- * repeated, corrupt, back in time, shifted in time, how many connections ended. */
+ * app=NAME (live), name=PREFIX, time=FIRST (1000), drain=MS (3000) from the last message sent to
+ * the end, more while something is missing and does come, stagger=MS between players (20), twice=1:
+ * two messages at each time, slow=N: the first player of each stream reads N bytes a second until
+ * the end, peers=1: a line with what each connection saw, before the last. Begins with "ready" when
+ * every player has media; SIGTERM ends it early. The last line is JSON: what was lost, repeated,
+ * corrupt, back in time, shifted in time, how many connections ended. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,6 +32,7 @@ enum {
     FRAME_MAX = 256 * 1024,
     GAPS_MAX = 65536,
     GAP_SEEN_MS = 50, /* shorter ones are how frames come */
+    DRAIN_SILENT = 5, /* times drain=MS without any media: what is missing then is lost */
 };
 
 enum { AUDIO = 0, VIDEO, KINDS };
@@ -118,7 +120,7 @@ static struct {
     char app[32], prefix[32];
     struct stream *stream;
     struct peer *peer;
-    uint64_t end_ms;
+    uint64_t end_ms, media_ms; /* when the last media came to anybody */
     bool stopped, ready;
     const struct codec *codec;
     bool peer_lines;
@@ -227,7 +229,7 @@ static void start_stream(struct peer *p)
 static void note_gap(struct peer *p, uint64_t now_ms)
 {
     const uint64_t gap = p->media_ms ? now_ms - p->media_ms : 0;
-    p->media_ms = now_ms;
+    p->media_ms = t.media_ms = now_ms;
     if (t.stopped || gap < GAP_SEEN_MS)
         return;
     if (gap > t.worst_gap)
@@ -453,6 +455,29 @@ static void check_ready(void)
     fflush(stdout);
 }
 
+/* A player whose publisher has gone waits for nothing. */
+static bool all_arrived(void)
+{
+    for (uint32_t i = t.streams; i < t.peers; i++) {
+        const struct peer *p = &t.peer[i];
+        if (p->ended || t.peer[p->stream - t.stream].ended)
+            continue;
+        for (int kind = 0; kind < KINDS; kind++)
+            if (p->any[kind] && p->next[kind] < p->stream->sent[kind].count)
+                return false;
+    }
+    return true;
+}
+
+/* On a busy machine what was sent last may be on its way for long, most of all in the middle of a
+ * move. */
+static bool drained(uint64_t now_ms)
+{
+    const uint64_t since_ms = t.media_ms > t.end_ms ? t.media_ms : t.end_ms;
+    return now_ms >= t.end_ms + t.drain_ms &&
+           (all_arrived() || now_ms >= since_ms + (uint64_t)DRAIN_SILENT * t.drain_ms);
+}
+
 static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)timer;
@@ -477,7 +502,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
         if (!p->ended && !ev_is_active(&p->rd))
             ev_io_start(loop, &p->rd);
     }
-    if (t.stopped && now >= t.end_ms + t.drain_ms)
+    if (t.stopped && drained(now))
         ev_break(loop, EVBREAK_ALL);
     if (t.peers < t.streams * (t.players + 1) && now >= next_player_ms && !t.stopped) {
         const uint32_t i = t.peers++ - t.streams;

@@ -148,7 +148,7 @@ def test_new_node_lost(how, cluster, router, exact):
     result = e.report()
     print(f"{hit} times the new node was lost")
     assert hit > 0
-    assert_gaps(r, result, 2000 if how == "killed" else 5000)
+    assert_gaps(r, result, 2000 if how == "killed" else 8000)
 
 
 @contextlib.contextmanager
@@ -345,7 +345,7 @@ def test_node_media_server(nms, router, exact):
     """It passes the publisher's times on, so nothing is missed; but it is slow to send the last ones."""
     two = [nms("m1"), nms("m2")]
     r = router(two, workers=2, placement=EASY, failover=OFTEN)
-    e = exact(r, 3, 2, peers=1)
+    e = exact(r, 3, 2, peers=1, drain=1000)
     for i in range(6 if LONG else 2):
         mark = r.mark()
         node = two[i % 2]
