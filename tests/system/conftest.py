@@ -121,6 +121,7 @@ def router(stack, tmp_path):
     yield make
     bad = ("Sanitizer", "runtime error", "Assertion", "assert")
     for r in made:
+        print(f"{r.dir.name}:", r.proc and r.proc.err.tail(count=500), sep="\n")  # shown if the test has failed
         if r.proc and r.proc.running:
             assert r.stop() == 0, r.proc.err.tail()
         assert not (r.proc and [line for line in r.raw() if any(b in line for b in bad)]), "\n".join(r.raw())

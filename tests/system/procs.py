@@ -3,29 +3,38 @@
 import contextlib
 import functools
 import os
+import select
 import signal
 import socket
 import subprocess
 import threading
 import time
 
-DEADLINE = 40.0  # for what comes at once on a quiet machine
+DEADLINE = 90.0  # for what comes at once on a quiet machine
+ENVIRONMENT = dict(os.environ)  # as it was: pytest changes it while other threads start processes
 
 
 class Lines:
-    """Lines as they come. A position in it (len) marks "from now on"."""
+    """Lines as they come. A position in it (len) marks "from now on". fetch() brings what has been written and not been read."""
 
-    def __init__(self):
-        self.items = []
+    def __init__(self, fetch=lambda: None):
+        self.come = []
+        self.fetch = fetch
         self.changed = threading.Condition()
         self.ended = False
+
+    @property
+    def items(self):
+        """All that has been written so far, also when the thread that collects it has not had a processor since."""
+        self.fetch()
+        return self.come
 
     def __len__(self):
         return len(self.items)
 
     def add(self, item):
         with self.changed:
-            self.items.append(item)
+            self.come.append(item)
             self.changed.notify_all()
 
     def end(self):
@@ -39,9 +48,9 @@ class Lines:
         at = since
         with self.changed:
             while True:
-                while at < len(self.items):
-                    if match(self.items[at]):
-                        return self.items[at]
+                while at < len(self.come):
+                    if match(self.come[at]):
+                        return self.come[at]
                     at += 1
                 left = until - time.monotonic()
                 if self.ended or left <= 0:
@@ -52,15 +61,49 @@ class Lines:
     def wait_count(self, count, timeout=DEADLINE, what="items"):
         until = time.monotonic() + timeout
         with self.changed:
-            while len(self.items) < count:
+            while len(self.come) < count:
                 left = until - time.monotonic()
                 if self.ended or left <= 0:
-                    raise AssertionError(f"{len(self.items)} of {count} {what} in {timeout} s, ended: {self.ended}")
+                    raise AssertionError(f"{len(self.come)} of {count} {what} in {timeout} s, ended: {self.ended}")
                 self.changed.wait(left)
-        return self.items[:count]
+            return self.come[:count]
 
     def tail(self, since=0, count=30):
-        return "\n".join(str(x) for x in self.items[since:][-count:])
+        return "\n".join(str(x) for x in self.come[since:][-count:])
+
+
+class Pipe:
+    """Makes lines of what a process writes, for whichever thread asks first."""
+
+    def __init__(self, file, parse):
+        self.file, self.parse = file, parse
+        self.lines = Lines(self.fetch)
+        self.lock = threading.Lock()
+        self.rest = b""
+        os.set_blocking(file.fileno(), False)
+
+    def fetch(self):
+        """All that is there now."""
+        with self.lock:
+            while not self.lines.ended:
+                try:
+                    data = os.read(self.file.fileno(), 65536)
+                except BlockingIOError:
+                    return
+                *whole, self.rest = (self.rest + data).split(b"\n")
+                if not data and self.rest:
+                    whole.append(self.rest)
+                for raw in whole:
+                    self.lines.add(self.parse(raw.decode("utf-8", "replace")))
+                if not data:
+                    self.lines.end()
+
+    def collect(self):
+        readable = select.poll()
+        readable.register(self.file, select.POLLIN)
+        while not self.lines.ended:
+            readable.poll()
+            self.fetch()
 
 
 class Proc:
@@ -68,31 +111,26 @@ class Proc:
 
     def __init__(self, argv, name=None, cwd=None, env=None, reader=None, parse=None):
         self.name = name or os.path.basename(argv[0])
-        self.err, self.out = Lines(), Lines()
-        self.parse = parse or (lambda line: line)
         self.popen = subprocess.Popen(
             argv,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**ENVIRONMENT, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self.threads = [
-            threading.Thread(target=self._collect, args=(self.popen.stderr, self.err, self.parse), daemon=True),
-            threading.Thread(
-                target=reader or (lambda f: self._collect(f, self.out, str)), args=(self.popen.stdout,), daemon=True
-            ),
-        ]
+        err = Pipe(self.popen.stderr, parse or str)
+        self.err, collectors = err.lines, [err.collect]
+        if reader:
+            collectors.append(lambda: reader(self.popen.stdout))
+        else:
+            out = Pipe(self.popen.stdout, str)
+            self.out = out.lines
+            collectors.append(out.collect)
+        self.threads = [threading.Thread(target=collect, daemon=True) for collect in collectors]
         for t in self.threads:
             t.start()
-
-    @staticmethod
-    def _collect(file, lines, parse):
-        for raw in file:
-            lines.add(parse(raw.decode("utf-8", "replace").rstrip("\n")))
-        lines.end()
 
     @property
     def pid(self):
@@ -109,7 +147,7 @@ class Proc:
         """The exit code; the output is complete then."""
         code = self.popen.wait(timeout)
         for t in self.threads:
-            t.join(5)
+            t.join(DEADLINE)
         return code
 
     def kill(self):
@@ -131,7 +169,7 @@ class Proc:
 
 def run(argv, timeout=60, env=None):
     """subprocess.CompletedProcess with text output."""
-    env = {**os.environ, **(env or {})}
+    env = {**ENVIRONMENT, **(env or {})}
     return subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout, env=env
     )
