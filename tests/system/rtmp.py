@@ -19,7 +19,7 @@ AUDIO, VIDEO = 8, 9
 DATA_AMF3, COMMAND_AMF3, DATA, COMMAND, AGGREGATE = 15, 17, 18, 20, 22
 STREAM_BEGIN, STREAM_EOF, SET_BUFFER_LENGTH, PING_REQUEST, PING_RESPONSE = 0, 1, 3, 6, 7
 EXTENDED = 0xFFFFFF
-DEADLINE = 40.0
+DEADLINE = 90.0
 
 
 class Closed(Exception):
@@ -432,6 +432,10 @@ class Conn:
         """(code, level) of the next onStatus."""
         return self.recv_until(lambda m: m.status[0] is not None, timeout).status
 
+    def last_status(self):
+        """(code, level) of the last onStatus before the peer closes."""
+        return [m.status for m in self.expect_closed() if m.status[0]][-1]
+
     def expect_closed(self, timeout=DEADLINE):
         """Reads until the peer closes; returns what came, as messages."""
         first = len(self.seen)
@@ -729,7 +733,7 @@ class FakeNode:
         return does not in ("close", "not_found")
 
     def _relay(self, s, m):
-        for player in self.players.get(s.name.split("?")[0], []):
+        for player in list(self.players.get(s.name.split("?")[0], [])):  # others leave meanwhile
             payload = m.payload
             if m.type == DATA and payload.startswith(amf_encode("@setDataFrame")):
                 payload = payload[len(amf_encode("@setDataFrame")) :]
