@@ -317,14 +317,14 @@ def test_limits_per_app(fakes, guarded, client):
 
 
 def test_rate_per_app(fakes, guarded, client):
-    r = guarded(fakes(1), [{"app": "*", "action": "allow"}], limits={"session_rate_per_app": 3})
+    r = guarded(fakes(1), [{"app": "*", "action": "allow"}], limits={"session_rate_per_app": 1})
     clients = [client(r) for _ in range(20)]
     for c in clients:
         c.open()
     for i, c in enumerate(clients):
         c.send_publish(f"s{i}")
     answers = [c.expect_status()[1] for c in clients]
-    assert answers.count("status") >= 3 and answers.count("error") >= 5  # in whichever order they were read
+    assert answers.count("status") >= 1 and answers.count("error") >= 5  # in whichever order they were read
     r.wait_why("limit_app_rate")
 
 

@@ -14,9 +14,9 @@ import pytest
 import rtmp
 import weir
 
-TIMES = {"dial_timeout": "2s", "answer_timeout": "2s", "setup_timeout": "20s"}
+TIMES = {"dial_timeout": "4s", "answer_timeout": "4s", "setup_timeout": "30s"}
 BUSY = {"stall": "10s"}  # nodes in Python on a busy machine are slow to answer pings
-WITHIN = 25  # seconds for a client's answer, and for its stream to go on
+WITHIN = 60  # seconds for a client's answer, and for its stream to go on
 GROWTH_KIB = 24 * 1024  # of the router: the buffers of one session and what a worker keeps
 REFUSED_WITHIN = 1.2  # a node that closes within a second of its Start has refused; test_failures.py has that
 AT_ONCE = 6
@@ -275,7 +275,7 @@ def scene(directory, fault=None):
         growth = max(r.peak_kib().values()) - before
         during = stream.report()
         assert r.sanitized() or growth < GROWTH_KIB, growth
-        assert during["count"] > 0 and during["worst_ms"] < 3000, during
+        assert during["count"] > 0 and during["worst_ms"] < 6000, during
         assert r.stop() == 0
         assert not r.raw()
 

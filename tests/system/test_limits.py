@@ -35,25 +35,25 @@ def test_connection_limits(limit, why, fakes, router, client):
 
 
 def test_connection_rate(fakes, router, client):
-    r = router(fakes(1), limits={"connection_rate_per_address": 5})
+    r = router(fakes(1), limits={"connection_rate_per_address": 1})
     at_once = [client(r) for _ in range(20)]
     assert sum(refused(c) for c in at_once) >= 10
     r.wait_why("limit_rate")
 
 
-def fast_publisher(c, seconds, size=50000):
+def fast_publisher(c, seconds, size=50000, ended=lambda: False):
     """Sends as fast as it is taken; returns the bytes that went out."""
     until = time.monotonic() + seconds
     c.send_chunk_size(65536)
     c.sock.settimeout(0.2)
     sent, i = 0, 0
-    while time.monotonic() < until:
+    while time.monotonic() < until and not ended():
         data = c.writer.write(rtmp.Message(rtmp.VIDEO, b"\x17\x01\0\0\0" + bytes(size), 1, i * 40, 6))
         while data:
             try:
                 n = c.sock.send(data)
             except (TimeoutError, BlockingIOError):
-                if time.monotonic() > until:
+                if time.monotonic() > until or ended():
                     return sent
                 continue
             data = data[n:]
@@ -95,7 +95,7 @@ def test_node_that_takes_nothing_ends_the_publisher(fake, router, client):
     assert c.publish("x")[1] == "status"
     node.sessions[0].reading.clear()
     with contextlib.suppress(OSError):
-        fast_publisher(c, 4)
+        fast_publisher(c, rtmp.DEADLINE, ended=lambda: r.logs("session_closed"))
     r.wait_log("session_closed", why="node_stalled")
 
 
@@ -110,11 +110,11 @@ def test_silent_client_is_pinged_and_closed(fakes, router, client):
 
 
 def test_waiting_player_that_answers_pings_stays(fakes, router, client):
-    r = router(fakes(1), router={"ping_interval": "1s", "ping_timeout": "2s"})
+    r = router(fakes(1), router={"ping_interval": "1s", "ping_timeout": "5s"})
     c = client(r)
     c.play("x")
     with pytest.raises(TimeoutError):
-        c.recv_until(lambda m: False, timeout=4)
+        c.recv_until(lambda m: False, timeout=6)
     assert not r.logs("session_closed")
 
 

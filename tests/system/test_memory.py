@@ -59,21 +59,22 @@ def memory(tmp_path):
 
 
 def attempt(r, what):
-    """(answered, the client's address): a publisher or player that says what it wants and hears of it, or is closed."""
-    c = rtmp.Client(r.host, r.port)
-    with c:
+    """(answered, the client's address, the log from which on): a publisher or player that says what it wants and hears of it, or is closed."""
+    mark = r.mark()
+    with rtmp.Client(r.host, r.port) as c:
         address = "%s:%d" % c.sock.getsockname()
         try:
-            return what(c), address
+            return what(c), address, mark
         except (rtmp.Closed, OSError):
-            return None, address
+            return None, address, mark
 
 
-def ended(r, address):
+def ended(r, address, mark):
     """Why the router closed it; the client may have come too late to be a session."""
     line = r.proc.err.wait(
         lambda line: line.get("client") == address and line.get("event") == "session_closed"
         or line.get("event") == "connection_refused",
+        since=mark,
         what=f"the end of {address}",
     )
     return line["why"]
@@ -81,17 +82,17 @@ def ended(r, address):
 
 @pytest.mark.parametrize("kind", ["publish", "play"])
 def test_setups(kind, fake, router, client, memory):
-    r = router([fake("f1")], env=memory.env)
+    r = router([fake("f1")], env=memory.env, log={"unrouted": 100000})
     alive, viewer = client(r), client(r)
     assert alive.publish("steady")[1] == "status"
     assert viewer.play("steady")[1] == "status"
     workers = r.workers()
     heard = failures = 0
     for n in memory.each():
-        answered, address = attempt(r, lambda c: c.publish(f"s{n}") if kind == "publish" else c.play("steady"))
+        answered, address, mark = attempt(r, lambda c: c.publish(f"s{n}") if kind == "publish" else c.play("steady"))
         if not answered:
             failures += 1
-            assert ended(r, address) in ("limit_memory", "client_closed"), r.proc.err.tail()
+            assert ended(r, address, mark) in ("limit_memory", "client_closed"), r.proc.err.tail()
         if not memory.failed():
             memory.fail(0)
         alive.send_media([rtmp.Message(rtmp.AUDIO, b"\xaf\x01" + bytes(20), 1, n * 20, 4)])

@@ -128,13 +128,9 @@ def test_worker_that_dies_or_hangs(sig, cluster, router, client, clip):
     victim = where["live/s0"][0]
     mark = r.mark()
     os.kill(r.workers()[victim], sig)
-    began = time.monotonic()
     r.wait_log("worker_started", since=mark, worker=victim)
-    if sig == signal.SIGKILL:
-        assert time.monotonic() - began < 4  # one that hangs is replaced after 5 s
     assert r.logs("worker_exited", mark)
-    if sig == signal.SIGSTOP:
-        assert r.logs("worker_hung", mark)
+    assert bool(r.logs("worker_hung", mark)) == (sig == signal.SIGSTOP)  # which is found after 5 s
 
     lost = [key for key in publishers if where[key][0] == victim]
     kept = [key for key in publishers if where[key][0] != victim]

@@ -27,7 +27,7 @@ def proxied(router):
     def make(nodes, trust=("127.0.0.1/32",), **config):
         port = procs.free_port()
         listen = [{"address": f"127.0.0.1:{port}", "proxy_protocol": "required", "trust": list(trust)}]
-        r = router(nodes, **{**config, "router": {"listen": listen, "handshake_timeout": "3s", **config.get("router", {})}})
+        r = router(nodes, **{**config, "router": {"listen": listen, **config.get("router", {})}})
         r.port = port
         return r
 
@@ -61,7 +61,7 @@ def test_header_in(header, address, piece, fake, proxied, client):
     [(b"\x03" + bytes(1536), "proxy_bad"), (b"PROXY TCP4 300.0.0.1 1.2.3.4 1 2\r\n", "proxy_bad"), (b"PROX", "handshake_timeout")],
 )
 def test_bad_header(opening, why, fake, proxied):
-    r = proxied([fake("f1")])
+    r = proxied([fake("f1")], router={"handshake_timeout": "3s"})
     with socket.create_connection((r.host, r.port)) as s:
         s.sendall(opening)
         s.settimeout(procs.DEADLINE)

