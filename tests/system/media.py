@@ -155,17 +155,29 @@ def by_stream(packets):
     return found
 
 
+def in_common(one, other):
+    """{stream: (packets of the one, packets of the other)} of the times that both players have."""
+    ones, others = by_stream(one.packets.items[:]), by_stream(other.packets.items[:])
+    found = {}
+    for stream in {*ones, *others}:
+        if stream in ones and stream in others:
+            first = max(ones[stream][0].dts, others[stream][0].dts)
+            last = min(ones[stream][-1].dts, others[stream][-1].dts)
+            found[stream] = tuple([p for p in x[stream] if first <= p.dts <= last] for x in (ones, others))
+        else:
+            found[stream] = ([], [])
+    return found
+
+
 def assert_same_stream(one, other, at_least=20):
     """Two players of one stream: where their times overlap they received the same packets, bit for bit and with the same times.
-    Which of them joined first does not matter."""
-    ones, others = by_stream(one), by_stream(other)
-    assert set(ones) == set(others), f"different streams: {set(ones)} and {set(others)}"
-    for stream in ones:
-        first = max(ones[stream][0].dts, others[stream][0].dts)
-        last = min(ones[stream][-1].dts, others[stream][-1].dts)
-        a = [p for p in ones[stream] if first <= p.dts <= last]
-        b = [p for p in others[stream] if first <= p.dts <= last]
-        assert len(a) >= at_least, f"stream {stream}: only {len(a)} packets in common ({first}..{last})"
+    Which of them joined first does not matter; they go on until they have enough in common."""
+
+    def enough():
+        found = in_common(one, other)
+        return found if found and all(len(a) >= at_least for a, _ in found.values()) else None
+
+    for stream, (a, b) in procs.eventually(enough, what="packets in common", every=0.1).items():
         assert a == b, f"stream {stream} differs first at {next((x, y) for x, y in zip(a, b) if x != y)}"
 
 

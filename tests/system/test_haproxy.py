@@ -154,7 +154,7 @@ def test_ffmpeg_in_plain_and_over_tls(binary, cluster, behind, proxy, publish, p
         players = [play(h.tls_url(f"live/{name}")), play(h.url(f"live/{name}"))]
         for p in players:
             p.wait_packets(100)
-        media.assert_same_stream(*(p.packets.items[:] for p in players))
+        media.assert_same_stream(*players)
     assert sum("live/secret" in n.live() for n in three) == 1
     for row in ("r1", "r2"):  # leastconn: six connections on two routers
         assert int(h.stats("weir_routers", row)["scur"]) >= 2

@@ -11,7 +11,7 @@ def test_players_of_one_stream_receive_the_same(cluster, publish, play, dump, cl
     players = [play(node.url("live/a")) for _ in range(2)]
     for p in players:
         p.wait_packets(150)
-    media.assert_same_stream(players[0].packets.items, players[1].packets.items)
+    media.assert_same_stream(players[0], players[1])
     media.assert_starts_at_keyframe(players[0].packets.items, media.clip_packets(clip))
     tags = dump(node.url("live/a")).wait_tags(40)
     assert {t.payload for t in tags if t.type == rtmp.VIDEO} <= {t.payload for t in clip.media}

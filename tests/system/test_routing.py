@@ -38,7 +38,7 @@ def test_thirty_streams_with_two_players_each(workers, cluster, router, publish,
         for p in (*players[key], direct[key]):
             p.wait_packets(150)
         for p in players[key]:
-            media.assert_same_stream(p.packets.items, direct[key].packets.items)
+            media.assert_same_stream(p, direct[key])
             media.assert_starts_at_keyframe(p.packets.items, keyframes)
     assert not r.logs("session_closed")
 
@@ -152,7 +152,7 @@ def test_nginx_relays_are_clients(cluster, router, publish, play, clip):
     near = play(push.url("live/relayed"))
     far.wait_packets(150)
     near.wait_packets(150)
-    media.assert_same_stream(far.packets.items, near.packets.items)
+    media.assert_same_stream(far, near)
     assert len(carriers(three, "live/relayed")) == 1
 
 
@@ -165,7 +165,7 @@ def test_mixed_kinds_of_nodes(cluster, nms, router, publish, play, clip):
         through, direct = play(r.url(key)), play(node.url(key))
         through.wait_packets(100)
         direct.wait_packets(100)
-        media.assert_same_stream(through.packets.items, direct.packets.items)
+        media.assert_same_stream(through, direct)
         media.assert_starts_at_keyframe(through.packets.items, media.clip_packets(clip))
 
 
