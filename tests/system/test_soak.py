@@ -208,11 +208,13 @@ class Place:
     def run_out_of_descriptors(self):
         """Whoever comes then waits until there is room."""
         self.guests.leave()
+        procs.eventually(self.settled_descriptors, what="descriptors settle")  # those of guests are closed one by one
         limits = {}
         for pid in self.router.workers().values():
             limits[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            used = len(os.listdir(f"/proc/{pid}/fd"))
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 2, limits[pid][1]))
+            used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+            free = [fd for fd in range(len(used) + 3) if fd not in used]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[2], limits[pid][1]))  # is of numbers: there may be gaps
         mark = self.router.mark()
         waiting = [socket.create_connection((self.router.host, self.router.port)) for _ in range(16)]
         self.router.wait_log("connection_refused", since=mark, why="limit_connections")
