@@ -138,7 +138,9 @@ enum err node_record_parse(const void *buf, size_t len, struct node *out)
 {
     json_t *o = json_loadb(buf, len, 0, NULL);
     struct node n = {.health = NODE_UNKNOWN};
-    const bool good = o && node_from_json(o, &n);
+    /* jansson leaves out a character of a string for which it has no memory, and says nothing */
+    const bool whole = o && json_dumpb(o, NULL, 0, JSON_COMPACT) == len;
+    const bool good = whole && node_from_json(o, &n);
     json_decref(o);
     if (!good)
         return ERR_CORRUPT;

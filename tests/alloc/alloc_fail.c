@@ -47,7 +47,7 @@ void alloc_fail_leave(void)
     state.inside = false;
 }
 
-static bool fails(void)
+bool alloc_fail_now(void)
 {
     if (!state.inside || state.left == 0 || --state.left > 0)
         return false;
@@ -57,31 +57,31 @@ static bool fails(void)
 
 void *__wrap_malloc(size_t size)
 {
-    return fails() ? NULL : __real_malloc(size);
+    return alloc_fail_now() ? NULL : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return fails() ? NULL : __real_calloc(count, size);
+    return alloc_fail_now() ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *p, size_t size)
 {
-    return fails() ? NULL : __real_realloc(p, size);
+    return alloc_fail_now() ? NULL : __real_realloc(p, size);
 }
 
 char *__wrap_strdup(const char *s)
 {
-    return fails() ? NULL : __real_strdup(s);
+    return alloc_fail_now() ? NULL : __real_strdup(s);
 }
 
 struct block *__wrap_block_create(struct block_pool *pool, uint32_t cap)
 {
-    return fails() ? NULL : __real_block_create(pool, cap);
+    return alloc_fail_now() ? NULL : __real_block_create(pool, cap);
 }
 
 struct rtmp_msg *__wrap_rtmp_msg_create(struct rtmp_pool *pool, uint8_t type, uint32_t msid,
                                         uint32_t timestamp)
 {
-    return fails() ? NULL : __real_rtmp_msg_create(pool, type, msid, timestamp);
+    return alloc_fail_now() ? NULL : __real_rtmp_msg_create(pool, type, msid, timestamp);
 }

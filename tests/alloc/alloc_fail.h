@@ -16,5 +16,7 @@ bool alloc_fail_happened(void);
 /* Only between enter and leave are allocations counted: the test's own never fail. */
 void alloc_fail_enter(void);
 void alloc_fail_leave(void);
+/* One allocation more, by a library that is wrapped elsewhere: true: it is the one that fails. */
+bool alloc_fail_now(void);
 
 #endif
