@@ -1,11 +1,14 @@
 /* Whole sessions: the input is a list of what happens. A byte is a line of the script language, or
  * one of the openings below with bytes of its own. Peers keep to what session_io.c guarantees: they
  * are read only when the session says so, and a link speaks only while it has a connection. Nothing
- * asserts, memory stays bounded, deadlines pass, and left alone the session ends. */
+ * asserts, memory stays bounded, deadlines pass, and left alone the session ends; where rules deny
+ * everybody no node is looked for, and no node gets to see a token that let its client in. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/query.h"
+#include "rtmp/stream_token.h"
 #include "tests/alloc/alloc_fail.h"
 #include "tests/replay/script.h"
 
@@ -31,7 +34,25 @@ enum {                       /* bytes with an argument */
        OP_MEMORY,            /* the pool's bound, times 512 */
        OP_MOVES,             /* failover.max_moves; 0: streams are not moved */
        OP_FAIL,              /* that many allocations on, one fails */
+       OP_RULE,              /* one more of access.rules; its bits: enum rule_bits */
+       OP_NO_RULES,          /* they are gone again */
+       OP_SIGNED,            /* kind, app, seconds it is good for: the client asks with a token */
+       OP_APP_LIMITS,        /* sessions per app in the low four bits, new ones a second above */
 };
+
+enum rule_bits {
+    RULE_ACTION = 3, /* modulo 3 */
+    RULE_KIND = 3 << 2,
+    RULE_APP = 3 << 4,
+    RULE_FROM = 3 << 6, /* anywhere, the client's network, another one */
+};
+
+static const char signing_key[] = "0123456789abcdef0123456789abcdef";
+static const char *const rule_apps[] = {"*", "live", "live/cam1", "l*/c*2"};
+static const char *const signed_streams[] = {"cam1", "cam2", "cam1/part", "c"};
+enum { ADDRESS_BYTES = 16, UNIX_S = STAGE_START_MS / 1000 };
+static const uint8_t client_address[ADDRESS_BYTES] = {
+    [10] = 0xff, [11] = 0xff, [12] = 192, [14] = 2, [15] = 9};
 
 static const char *const lines[] = {
     "client hello",
@@ -133,12 +154,44 @@ static const char *const lines[] = {
     "node1 video 0 900",
     "node1 hello",
     "node1 connect_result",
+    "shared",
+    "lead placed n1 publication 7",
+    "lead placed n2 publication 7",
+    "lead unplaced no_node",
+    "lead node0 connected",
+    "lead node0 failed",
+    "lead node0 accepts",
+    "lead node0 status status NetStream.Play.Start",
+    "lead node0 status error NetStream.Play.StreamNotFound",
+    "lead node0 status status NetStream.Play.UnpublishNotify",
+    "lead node0 data 0 40",
+    "lead node0 audio 20 100",
+    "lead node0 audio 40 3000",
+    "lead node0 video 40 5000",
+    "lead node0 ended",
+    "lead node0 pong",
+    "lead node1 connected",
+    "lead node1 accepts",
+    "lead node1 status status NetStream.Play.Start",
+    "lead node1 audio 60 100",
+    "lead node1 pong",
+    "lead follow n2 9 7",
+    "lead follow n3 10 7 planned",
+    "lead settled",
+    "lead publisher live",
+    "lead publisher gone",
+    "lead close shutdown",
 };
 enum { LINES = sizeof lines / sizeof lines[0] };
 
 struct input {
     const uint8_t *p;
     size_t left;
+};
+
+struct fuzzed {
+    struct stage stage;
+    enum session_state state; /* before the step that is being made */
 };
 
 static void require(bool ok)
@@ -197,6 +250,84 @@ static void do_op(struct stage *t, uint8_t op, struct input *in)
         stage_node_says(t, link, type, 1, 0, bytes, n);
 }
 
+static void add_rule(struct stage *t, uint8_t bits)
+{
+    const unsigned from = (bits & RULE_FROM) >> 6;
+    if (t->access.rule_count == STAGE_RULES_MAX)
+        return;
+    struct config_rule *rule = &t->rules[t->access.rule_count++];
+    *rule = (struct config_rule){.kind = (enum access_kind)((bits & RULE_KIND) >> 2) % 3,
+                                 .action = (enum access_action)(bits & RULE_ACTION) % 3};
+    snprintf(rule->app, sizeof rule->app, "%s", rule_apps[(bits & RULE_APP) >> 4]);
+    if (from == 0)
+        return;
+    rule->from.count = 1;
+    rule->from.list[0].bits = 120;
+    memcpy(rule->from.list[0].addr, client_address, ADDRESS_BYTES);
+    rule->from.list[0].addr[14] ^= from > 1;
+}
+
+/* Publishes or plays with a token that is right, if the app is the one it has connected to. */
+static void ask_signed(struct stage *t, struct input *in)
+{
+    const bool publish = next(in) & 1;
+    const char *name = signed_streams[next(in) & 3];
+    const uint64_t expires = UNIX_S + next(in);
+    char key[64], token[STREAM_TOKEN_BYTES + 1], line[256];
+    const int len = snprintf(key, sizeof key, "live/%s", name);
+    const struct view stream = {.p = (const uint8_t *)key, .len = (size_t)len};
+    require(stream_token_make(&t->env.access.keys.list[0], publish ? "publish" : "play", stream,
+                              expires, token) == ERR_OK);
+    snprintf(line, sizeof line, "client %s %s?token=%s&expires=%llu&a=1",
+             publish ? "publish" : "play", name, token, (unsigned long long)expires);
+    do_line(t, line);
+}
+
+static void set_app_limits(struct stage *t, uint8_t limits)
+{
+    const struct admission_limits l = {.sessions_per_app = limits & 15,
+                                       .session_rate_per_app = limits >> 4};
+    admission_set_limits(&t->admission, &l, 1);
+}
+
+static bool has_token(struct view v)
+{
+    return query_get(v, "token").len > 0;
+}
+
+/* link >= 0: a node. */
+static void on_heard(void *arg, int link, struct rtmp_msg *m)
+{
+    const struct fuzzed *f = arg;
+    const uint8_t *payload;
+    struct rtmp_command c;
+    struct rtmp_connect connect;
+    if (link < 0 || !m || m->type != RTMP_COMMAND_AMF0 || !f->stage.s.token)
+        return;
+    require(rtmp_msg_flatten(m, &payload) == ERR_OK);
+    if (rtmp_command_parse(payload, m->len, &c) != PARSE_OK)
+        return;
+    if (c.kind == RTMP_CMD_CONNECT) {
+        rtmp_connect_read(&c, &connect);
+        require(!has_token(connect.app) && !has_token(connect.tc_url));
+    } else if ((c.kind == RTMP_CMD_PUBLISH || c.kind == RTMP_CMD_PLAY) &&
+               c.arg[0].type == AMF0_STRING) {
+        require(!has_token(c.arg[0].string));
+    }
+}
+
+static void on_acted(void *arg, unsigned actions)
+{
+    struct fuzzed *f = arg;
+    const struct stage *t = &f->stage;
+    const bool asks = f->state < SESS_PLACE && t->s.state == SESS_PLACE && actions & ACT_PLACE;
+    bool nobody = t->access.rule_count > 0;
+    for (uint32_t i = 0; i < t->access.rule_count; i++)
+        nobody = nobody && t->rules[i].action == ACCESS_DENY;
+    require(!asks || !nobody);
+    f->state = t->s.state;
+}
+
 static void do_next(struct stage *t, struct input *in)
 {
     const uint8_t op = next(in);
@@ -212,6 +343,14 @@ static void do_next(struct stage *t, struct input *in)
         t->failover.max_moves = next(in);
     else if (op == OP_FAIL)
         alloc_fail_set(next(in));
+    else if (op == OP_RULE)
+        add_rule(t, next(in));
+    else if (op == OP_NO_RULES)
+        t->access.rule_count = 0;
+    else if (op == OP_SIGNED)
+        ask_signed(t, in);
+    else if (op == OP_APP_LIMITS)
+        set_app_limits(t, next(in));
     else if (op >= OP_CLIENT_RAW && op <= OP_NODE_MESSAGE)
         do_op(t, op, in);
 }
@@ -226,23 +365,30 @@ static void check(struct stage *t)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct stage t;
+    static struct fuzzed f;
+    struct stage *t = &f.stage;
     struct input in = {.p = data, .left = size};
     alloc_fail_set(0);
-    stage_init(&t);
-    t.quiet = true;
-    t.failover.gop_bytes = GOP_BYTES;
-    t.relay.buffer_bytes = BUFFER_BYTES;
-    t.env.client_limits = t.env.node_limits = (struct rtmp_chunk_limits){
+    f.state = SESS_HANDSHAKE;
+    stage_init(t);
+    t->quiet = true;
+    t->ears = (struct stage_ears){.heard = on_heard, .acted = on_acted, .arg = &f};
+    t->env.access.keys.count = 1;
+    snprintf(t->env.access.keys.list[0].text, sizeof t->env.access.keys.list[0].text, "%s",
+             signing_key);
+    t->failover.gop_bytes = GOP_BYTES;
+    t->relay.buffer_bytes = BUFFER_BYTES;
+    t->env.client_limits = t->env.node_limits = (struct rtmp_chunk_limits){
         .message_bytes = MESSAGE_BYTES, .unfinished_bytes = 2 * MESSAGE_BYTES, .chunk_streams = 16};
-    stage_open(&t);
-    for (int steps = 0; in.left > 0 && !t.over && steps < STEPS_MAX; steps++) {
-        do_next(&t, &in);
-        check(&t);
+    stage_open(t);
+    memcpy(t->s.addr, client_address, sizeof t->s.addr);
+    for (int steps = 0; in.left > 0 && !t->over && steps < STEPS_MAX; steps++) {
+        do_next(t, &in);
+        check(t);
     }
-    if (!t.over)
-        stage_run_until(&t, t.now_ms + END_WITHIN_MS);
-    require(t.over);
-    stage_deinit(&t); /* nothing is left */
+    if (!stage_is_over(t))
+        stage_run_until(t, t->now_ms + END_WITHIN_MS);
+    require(stage_is_over(t));
+    stage_deinit(t); /* nothing is left */
     return 0;
 }

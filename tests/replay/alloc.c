@@ -22,7 +22,8 @@ struct scenario {
 struct outcome {
     enum close_why why;
     bool failed, gave_up; /* the allocation failed; the claim was released */
-    bool kept_less;       /* what was kept for another node had to be dropped */
+    bool kept_less; /* what was kept for another node, or for who comes to a shared link, had to be
+                       dropped */
     size_t len;
     char trace[TRACE_MAX];
 };
@@ -80,7 +81,8 @@ static void run(const struct scenario *sc, uint64_t n, struct outcome *o)
     for (int i = 0; i < sc->count && !t.over; i++) {
         happen(&t, sc->lines[i]);
         take_trace(&t, o);
-        o->kept_less = o->kept_less || t.s.rehome.keep.dropped_messages > 0;
+        o->kept_less = o->kept_less || t.s.rehome.keep.dropped_messages > 0 ||
+                       (t.lead && t.lead->share.keep.dropped_messages > 0);
     }
     o->failed = alloc_fail_happened();
     alloc_fail_set(0);
@@ -89,7 +91,7 @@ static void run(const struct scenario *sc, uint64_t n, struct outcome *o)
     stage_run_until(&t, t.now_ms + END_WITHIN_MS);
     take_trace(&t, o);
     o->why = t.s.why;
-    o->gave_up = t.over && !t.s.placed;
+    o->gave_up = stage_is_over(&t) && !t.s.placed;
     stage_deinit(&t);
 }
 

@@ -359,6 +359,8 @@ static bool cluster_line(struct stage *t, const struct words *w)
         stage_step(t, &(struct session_event){.kind = SE_TAKEN_OVER});
     else if (is(w, 0, "close") && w->count == 2)
         stage_step(t, &(struct session_event){.kind = SE_CLOSE, .why = why_called(w->word[1])});
+    else if (is(w, 0, "shared") && stage_may_share(t))
+        stage_share(t);
     else
         return moving_line(t, w);
     return true;
@@ -408,9 +410,14 @@ static bool setting(struct stage *t, const struct words *w)
     return true;
 }
 
+static const char lead_word[] = "lead ";
+
 bool script_do(struct stage *t, const char *line)
 {
     struct words w;
+    line += strspn(line, " ");
+    if (strncmp(line, lead_word, sizeof lead_word - 1) == 0)
+        return t->lead && !t->lead->over && script_do(t->lead, line + sizeof lead_word - 1);
     if (!split(line, &w))
         return false;
     if (is(&w, 0, "set"))
@@ -418,7 +425,7 @@ bool script_do(struct stage *t, const char *line)
     if (!t->opened)
         stage_open(t);
     if (is(&w, 0, "client"))
-        return w.count >= 2 && client_line(t, &w);
+        return !t->player && w.count >= 2 && client_line(t, &w);
     if (is(&w, 0, "node0") || is(&w, 0, "node1"))
         return w.count >= 2 && node_line(t, w.word[0][4] - '0', &w);
     return cluster_line(t, &w);
@@ -426,6 +433,10 @@ bool script_do(struct stage *t, const char *line)
 
 bool script_possible(const struct stage *t, const char *line)
 {
+    if (strncmp(line, lead_word, sizeof lead_word - 1) == 0)
+        return t->lead && !t->lead->over && script_possible(t->lead, line + sizeof lead_word - 1);
+    if (strcmp(line, "shared") == 0)
+        return stage_may_share(t);
     if (!t->opened || strncmp(line, "client reads", 12) == 0)
         return true;
     if (strncmp(line, "client ", 7) == 0)

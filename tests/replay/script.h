@@ -10,6 +10,8 @@
  *   client ended | reset
  *   placed NODE [epoch N] [wait] [took_over] [publication N] [replay MS]      answers to "place"
  *   unplaced WHY
+ *   shared                       it may play over a link with others, if it wants nothing special
+ *   lead LINE                    happens to the one that plays for it: LINE from here on down
  *   released | moved NODE | taken_over | close WHY
  *   nodeI connected [pings] | failed | ended | reset      I: 0 or 1; pings: it is known to answer
  *   nodeI hello                  S0 S1 S2

@@ -16,17 +16,28 @@ static void require(bool ok)
         abort();
 }
 
+static struct stage *root_of(struct stage *t)
+{
+    return t->player ? t->player : t;
+}
+
 PRINTF_LIKE(2, 3) static void note(struct stage *t, const char *fmt, ...)
 {
+    struct stage *root = root_of(t);
+    char *at = root->trace + root->trace_len;
+    const size_t room = sizeof root->trace - root->trace_len;
+    const char *prefix = t->player ? "lead " : "";
+    const size_t n = strlen(prefix);
     va_list args;
+    require(n < room);
+    memcpy(at, prefix, n);
     va_start(args, fmt);
-    const size_t room = sizeof t->trace - t->trace_len;
-    const int n = vsnprintf(t->trace + t->trace_len, room, fmt, args);
+    const int len = vsnprintf(at + n, room - n, fmt, args);
     va_end(args);
-    require(n >= 0 && (size_t)n + 1 < room);
-    t->trace_len += (size_t)n;
-    t->trace[t->trace_len++] = '\n';
-    t->trace[t->trace_len] = '\0';
+    require(len >= 0 && n + (size_t)len + 1 < room);
+    root->trace_len += n + (size_t)len;
+    root->trace[root->trace_len++] = '\n';
+    root->trace[root->trace_len] = '\0';
 }
 
 const char *stage_take(struct stage *t, char out[STAGE_TRACE_MAX])
@@ -105,7 +116,7 @@ void stage_open(struct stage *t)
     t->opened = true;
 }
 
-void stage_deinit(struct stage *t)
+static void end(struct stage *t)
 {
     if (t->opened)
         session_deinit(&t->s);
@@ -114,11 +125,27 @@ void stage_deinit(struct stage *t)
         if (t->nodes[i].generation > 0)
             peer_close(&t->nodes[i]);
     admission_deinit(&t->admission);
+}
+
+static void end_pools(struct stage *t)
+{
     require(t->pool.live == 0 && t->peer_pool.live == 0);
     rtmp_pool_deinit(&t->pool);
     rtmp_pool_deinit(&t->peer_pool);
     block_pool_deinit(&t->blocks); /* asserts that no block is left */
     block_pool_deinit(&t->peer_blocks);
+}
+
+void stage_deinit(struct stage *t)
+{
+    end(t);
+    if (t->lead) {
+        end(t->lead);
+        share_deinit(&t->lead->share);
+        end_pools(t->lead);
+        free(t->lead);
+    }
+    end_pools(t);
 }
 
 /* ---- messages in words ---- */
@@ -277,7 +304,8 @@ static void note_actions(struct stage *t, unsigned actions)
     if (actions & ACT_PLACE) {
         char but[256] = "";
         for (uint32_t i = 0; i < s->excluded_count; i++)
-            snprintf(but + strlen(but), sizeof but - strlen(but), " not %s", s->stream->excluded[i]);
+            snprintf(but + strlen(but), sizeof but - strlen(but), " not %s",
+                     s->stream->excluded[i]);
         note(t, "place %s %s%s", s->key.text, s->kind == SESSION_PUBLISH ? "publish" : "play", but);
     }
     if (actions & ACT_MOVE)
@@ -328,7 +356,8 @@ static void note_pressure(struct stage *t)
 {
     const struct session *s = &t->s;
     const bool flows = s->state == SESS_PLACE || s->state == SESS_RELAY;
-    note_held(t, &t->client_held, flows && !session_reads_client(s), "client");
+    if (!t->player) /* a lead has no client */
+        note_held(t, &t->client_held, flows && !session_reads_client(s), "client");
     note_held(t, &t->node_held, flows && s->current >= 0 && !session_reads_node(s, s->current),
               "node");
 }
@@ -377,12 +406,8 @@ static bool flush(struct stage *t)
     return news;
 }
 
-static void step_once(struct stage *t, const struct session_event *ev)
+static void after_step(struct stage *t, unsigned actions)
 {
-    require(t->opened && !t->over);
-    alloc_fail_enter();
-    const unsigned actions = session_step(&t->s, ev, t->now_ms);
-    alloc_fail_leave();
     note_state(t);
     note_actions(t, actions);
     if (t->ears.acted)
@@ -391,32 +416,165 @@ static void step_once(struct stage *t, const struct session_event *ev)
     sync_links(t);
 }
 
-void stage_step(struct stage *t, const struct session_event *ev)
+static void step_once(struct stage *t, const struct session_event *ev)
+{
+    require(t->opened && !t->over);
+    alloc_fail_enter();
+    const unsigned actions = session_step(&t->s, ev, t->now_ms);
+    alloc_fail_leave();
+    after_step(t, actions);
+}
+
+static void step_all(struct stage *t, const struct session_event *ev)
 {
     step_once(t, ev);
     while (!t->over && flush(t))
         step_once(t, &(struct session_event){.kind = SE_FLUSHED});
 }
 
+/* ---- a player and the one that plays for it, as share_io.c ---- */
+
+bool stage_may_share(const struct stage *t)
+{
+    const struct stage *lead = t->lead;
+    return t->opened && !t->over && !t->player && session_may_share(&t->s) &&
+           t->s.phase == PHASE_LOOKUP && (!lead || (!lead->over && lead->s.state != SESS_CLOSING));
+}
+
+/* True: something came of it. */
+static bool lead_turn(struct stage *t, struct stage *lead)
+{
+    if (lead->over)
+        return false;
+    if (t->shares && !t->s.seat.share) {
+        t->shares = false;
+        if (lead->share.count == 0)
+            step_all(lead, &(struct session_event){.kind = SE_CLOSE, .why = WHY_CLIENT_CLOSED});
+        return true;
+    }
+    const bool starts = !lead->share.started && lead->s.told_start;
+    lead->share.started = lead->share.started || starts;
+    return starts;
+}
+
+static bool player_turn(struct stage *t, const struct stage *lead)
+{
+    struct share_seat *seat = &t->s.seat;
+    if (t->over || !seat->share)
+        return false;
+    if (lead->s.state == SESS_CLOSING)
+        step_all(t, &(struct session_event){
+                        .kind = SE_SHARE_ENDED, .why = lead->s.why, .node = lead->s.refusal});
+    else if (seat->failed)
+        step_all(t, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
+    else if (lead->share.started && t->s.state == SESS_PLACE)
+        step_all(t, &(struct session_event){.kind = SE_SHARE_STARTED,
+                                            .node = lead->s.node,
+                                            .reason = lead->s.placed_by});
+    else if (seat->news) {
+        seat->news = false;
+        step_all(t, &(struct session_event){.kind = SE_FLUSHED});
+    } else
+        return false;
+    return true;
+}
+
+static void share_turns(struct stage *t)
+{
+    if (!t->lead || t->sharing)
+        return;
+    t->sharing = true;
+    while (lead_turn(t, t->lead) || player_turn(t, t->lead))
+        continue;
+    t->sharing = false;
+}
+
+static struct stage *create_lead(struct stage *t)
+{
+    struct stage *lead = malloc(sizeof *lead);
+    require(lead != NULL);
+    stage_init(lead);
+    lead->player = t;
+    lead->quiet = t->quiet;
+    lead->cut = t->cut;
+    lead->now_ms = t->now_ms;
+    lead->opened = true;
+    share_init(&lead->share, t->relay.buffer_bytes, t->failover.gop_bytes);
+    return lead;
+}
+
+void stage_share(struct stage *t)
+{
+    const bool fresh = !t->lead;
+    unsigned actions = 1;
+    if (fresh) {
+        t->lead = create_lead(t);
+        alloc_fail_enter();
+        actions = session_init_lead(&t->lead->s, &t->env, 2, &t->lead->share, &t->s, t->now_ms);
+        alloc_fail_leave();
+        t->lead->s.leads = &t->lead->share; /* also if that failed */
+    }
+    t->shares = true;
+    t->sharing = true;
+    step_all(t, &(struct session_event){.kind = SE_SHARED, .share = &t->lead->share});
+    if (actions == 0)
+        step_all(t->lead, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
+    else if (fresh)
+        after_step(t->lead, actions);
+    t->sharing = false;
+    share_turns(t);
+}
+
+bool stage_is_over(const struct stage *t)
+{
+    return t->over && (!t->lead || t->lead->over);
+}
+
+void stage_step(struct stage *t, const struct session_event *ev)
+{
+    step_all(t, ev);
+    share_turns(root_of(t));
+}
+
+/* ---- time ---- */
+
+static uint64_t deadline(const struct stage *t)
+{
+    return t->over ? UINT64_MAX : session_deadline(&t->s);
+}
+
+/* Whose deadline is next. */
+static struct stage *next_due(struct stage *t)
+{
+    return t->lead && deadline(t->lead) < deadline(t) ? t->lead : t;
+}
+
+static void set_clock(struct stage *t, uint64_t ms)
+{
+    t->now_ms = ms;
+    if (t->lead)
+        t->lead->now_ms = ms;
+}
+
 void stage_run_until(struct stage *t, uint64_t ms)
 {
-    while (!t->over && session_deadline(&t->s) <= ms) {
-        const uint64_t at = session_deadline(&t->s);
-        if (at > t->now_ms)
-            t->now_ms = at;
+    struct stage *due;
+    while (deadline(due = next_due(t)) <= ms) {
+        if (deadline(due) > t->now_ms)
+            set_clock(t, deadline(due));
         const size_t before = t->trace_len;
         char *text = t->trace + before;
         if (!t->quiet)
             note(t, "at %llu", (unsigned long long)(t->now_ms - STAGE_START_MS));
         const size_t head = t->trace_len;
-        stage_step(t, &(struct session_event){.kind = SE_TICK});
+        stage_step(due, &(struct session_event){.kind = SE_TICK});
         if (t->trace_len == head) { /* nothing came of it */
             t->trace_len = before;
             *text = '\0';
         }
-        require(t->over || session_deadline(&t->s) > t->now_ms); /* a timer would spin */
+        require(deadline(due) > t->now_ms); /* a timer would spin */
     }
-    t->now_ms = ms;
+    set_clock(t, ms);
 }
 
 /* ---- what peers say ---- */
@@ -438,7 +596,7 @@ static void bytes_arrive(struct stage *t, struct session_event ev, const uint8_t
     const size_t step = t->cut ? t->cut : len;
     for (size_t done = 0; done < len && !t->over; done += step) {
         const size_t n = len - done < step ? len - done : step;
-        struct slice in = copy_of(&t->blocks, buf + done, n);
+        struct slice in = copy_of(&root_of(t)->blocks, buf + done, n);
         struct block *block = in.block;
         ev.bytes = &in;
         stage_step(t, &ev);
@@ -518,6 +676,7 @@ static void reads(struct stage *t, struct stage_peer *p, uint64_t bytes)
     p->reads_most = bytes;
     while (!t->over && flush(t))
         step_once(t, &(struct session_event){.kind = SE_FLUSHED});
+    share_turns(root_of(t));
 }
 
 void stage_client_reads(struct stage *t, uint64_t bytes)

@@ -48,6 +48,10 @@ struct stage {
     enum session_state state_seen;
     bool client_held, node_held; /* back-pressure: not read */
     bool link_seen[SESSION_LINKS];
+    struct stage *lead;   /* plays for the client, and is on the same clock; NULL: nobody yet */
+    struct stage *player; /* of a lead: for whom; the trace and the pools are that one's */
+    struct share share;   /* of a lead */
+    bool shares, sharing; /* the player has a seat; what follows from that is being done */
     size_t trace_len;
     char trace[STAGE_TRACE_MAX];
 };
@@ -62,6 +66,14 @@ void stage_deinit(struct stage *t);
 void stage_step(struct stage *t, const struct session_event *ev);
 /* On to that moment, with a tick whenever one is due. */
 void stage_run_until(struct stage *t, uint64_t ms);
+/* Nothing more will happen: to the client, and to the one that plays for it. */
+bool stage_is_over(const struct stage *t);
+
+/* The player is to play over a link that may be shared (router/share_io.h): as the answer to
+ * ACT_PLACE. */
+bool stage_may_share(const struct stage *t);
+void stage_share(struct stage *t);
+
 /* The trace since the last call. */
 const char *stage_take(struct stage *t, char out[STAGE_TRACE_MAX]);
 
