@@ -111,21 +111,46 @@ static void count_move(const struct session_conn *c)
         log_u64(K_COUNT, r->replayed), log_u64(K_EPOCH, s->claim_epoch), log_u64(K_MS, r->gap_ms));
 }
 
-void move_arrived(struct session_conn *c)
+static void write_arrived(struct session_conn *c)
 {
     struct worker *w = c->w;
-    const struct session *s = &c->s;
-    place_put_record(c);
-    if (!s->rehome.returned)
-        count_move(c);
-    if (!w->store || s->claim_epoch == 0)
-        return;
-    const struct stream_key key = s->key;
-    const enum err e = store_claim_arrived(w->store, &key, s->claim_epoch, clock_wall_ms());
+    const struct stream_key key = c->s.key;
+    const enum err e = store_claim_arrived(w->store, &key, c->s.claim_epoch, clock_wall_ms());
     if (e != ERR_CONFLICT)
         (void)worker_store_ok(w, e, "claim");
     place_ring(w, &key, 0);
     place_read_changes(w);
+}
+
+void move_arrived(struct session_conn *c)
+{
+    place_put_record(c);
+    if (!c->s.rehome.returned)
+        count_move(c);
+    if (c->w->store && c->s.claim_epoch != 0)
+        write_arrived(c);
+}
+
+static void on_claim_written(void *arg, enum err e, const struct claim *claim)
+{
+    struct session_conn *c = arg;
+    c->place_waiting--;
+    if (c->dead || e == ERR_CONFLICT || !worker_store_ok(c->w, e, "claim"))
+        return;
+    c->s.claim_epoch = claim->epoch;
+    write_arrived(c);
+}
+
+void move_write_claim(struct session_conn *c, bool on_its_way)
+{
+    const struct session *s = &c->s;
+    if (on_its_way) {
+        write_arrived(c);
+        return;
+    }
+    c->place_waiting++;
+    store_claim_move(c->w->store, &s->key, s->claim_epoch, s->node, false, session_replay_time(s),
+                     clock_wall_ms(), on_claim_written, c);
 }
 
 void move_resumed(struct session_conn *c)

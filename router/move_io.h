@@ -6,11 +6,14 @@
 
 #include "router/session_io.h"
 
-void move_log_begun(struct session_conn *c);     /* ACT_REHOMING */
-void move_claim(struct session_conn *c);         /* ACT_MOVE; answers by SE_CLAIM_MOVED */
-void move_ask_audience(struct session_conn *c);  /* ACT_AUDIENCE; answers by SE_AUDIENCE */
-void move_attached(struct session_conn *c);      /* ACT_ATTACHED */
-void move_arrived(struct session_conn *c);       /* ACT_ARRIVED */
+void move_log_begun(struct session_conn *c);    /* ACT_REHOMING */
+void move_claim(struct session_conn *c);        /* ACT_MOVE; answers by SE_CLAIM_MOVED */
+void move_ask_audience(struct session_conn *c); /* ACT_AUDIENCE; answers by SE_AUDIENCE */
+void move_attached(struct session_conn *c);     /* ACT_ATTACHED */
+void move_arrived(struct session_conn *c);      /* ACT_ARRIVED */
+/* The publisher's stream has been moved while its claim could not be written: it is now, and
+ * players follow. on_its_way: the claim says that much already. */
+void move_write_claim(struct session_conn *c, bool on_its_way);
 void move_resumed(struct session_conn *c);       /* ACT_RESUMED */
 void move_ask_publisher(struct session_conn *c); /* ACT_ENDS; answers by SE_PUBLISHER */
 void move_suspect(struct session_conn *c);       /* ACT_SUSPECT */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock_io.h"
+#include "router/move_io.h"
 #include "router/session_io.h"
 
 struct left_claim {
@@ -11,20 +12,27 @@ struct left_claim {
     uint64_t epoch;
 };
 
+struct moved_stream {
+    struct session_conn *publisher;
+    bool on_its_way; /* that is written, that it has arrived is not */
+};
+
 struct left {
     struct worker *w;
-    const struct session_conn **own; /* by session id */
+    struct session_conn **own; /* by session id */
     uint32_t own_count;
     uint64_t sessions[STORE_WRITE_RECORDS];
     uint32_t session_count;
     struct left_claim claims[STORE_WRITE_RECORDS];
     uint32_t claim_count;
+    struct moved_stream moved[STORE_WRITE_RECORDS];
+    uint32_t moved_count;
 };
 
 static int by_id(const void *a, const void *b)
 {
-    const uint64_t x = (*(const struct session_conn *const *)a)->s.id;
-    const uint64_t y = (*(const struct session_conn *const *)b)->s.id;
+    const uint64_t x = (*(struct session_conn *const *)a)->s.id;
+    const uint64_t y = (*(struct session_conn *const *)b)->s.id;
     return x < y ? -1 : x > y;
 }
 
@@ -33,14 +41,14 @@ static bool collect_own(struct left *l)
     l->own = malloc((l->w->conn_count + 1) * sizeof(struct session_conn *));
     if (!l->own)
         return false;
-    for (const struct session_conn *c = l->w->conns; c; c = c->next)
+    for (struct session_conn *c = l->w->conns; c; c = c->next)
         if (!c->dead && !c->s.leads)
             l->own[l->own_count++] = c;
     qsort(l->own, l->own_count, sizeof(struct session_conn *), by_id);
     return true;
 }
 
-static const struct session_conn *find_own(const struct left *l, uint64_t id)
+static struct session_conn *find_own(const struct left *l, uint64_t id)
 {
     uint32_t low = 0, high = l->own_count;
     while (low < high) {
@@ -64,22 +72,33 @@ static bool look_at_session(void *arg, const struct session_record *r)
     return l->session_count < STORE_WRITE_RECORDS;
 }
 
+/* Where the stream is by its claim is not where it is. */
+static bool has_moved(const struct session *s, const struct claim *claim)
+{
+    return s->state == SESS_RELAY && s->claim_epoch == claim->epoch &&
+           (claim->next[0] || strcmp(claim->node, s->node) != 0);
+}
+
 static bool look_at_claim(void *arg, const struct claim *claim)
 {
     struct left *l = arg;
     if (!worker_id_equal(&claim->worker, &l->w->id))
         return true;
-    const struct session_conn *c = find_own(l, claim->session);
+    struct session_conn *c = find_own(l, claim->session);
     if (!c || strcmp(c->s.key.text, claim->key.text) != 0)
         l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
-    return l->claim_count < STORE_WRITE_RECORDS;
+    else if (has_moved(&c->s, claim))
+        l->moved[l->moved_count++] = (struct moved_stream){
+            .publisher = c, .on_its_way = strcmp(claim->next, c->s.node) == 0};
+    return l->claim_count < STORE_WRITE_RECORDS && l->moved_count < STORE_WRITE_RECORDS;
 }
 
 /* False: not all of it could be done now. */
 static bool remove_left(const struct left *l)
 {
     struct worker *w = l->w;
-    bool done = l->session_count < STORE_WRITE_RECORDS && l->claim_count < STORE_WRITE_RECORDS;
+    bool done = l->session_count < STORE_WRITE_RECORDS && l->claim_count < STORE_WRITE_RECORDS &&
+                l->moved_count < STORE_WRITE_RECORDS;
     for (uint32_t i = 0; i < l->session_count; i++) {
         const enum err e = store_session_delete(w->store, l->sessions[i]);
         if (e != ERR_NOT_FOUND)
@@ -94,6 +113,14 @@ static bool remove_left(const struct left *l)
     return done;
 }
 
+/* What fails sets store_missed. */
+static void write_moved(const struct left *l)
+{
+    for (uint32_t i = 0; i < l->moved_count; i++)
+        if (!l->moved[i].publisher->dead)
+            move_write_claim(l->moved[i].publisher, l->moved[i].on_its_way);
+}
+
 void reconcile(struct worker *w)
 {
     struct left l = {.w = w};
@@ -106,5 +133,7 @@ void reconcile(struct worker *w)
         !worker_store_ok(w, store_claims_list(w->store, look_at_claim, &l), "claims") ||
         !remove_left(&l))
         w->store_missed = true;
+    else
+        write_moved(&l);
     free(l.own);
 }

@@ -1,4 +1,5 @@
-/* router/reconcile_io.h - after the store could not be written (disk full): what it still says of this worker and is over, goes.
+/* router/reconcile_io.h - after the store could not be written (disk full): what it still says of this worker and is over, goes, and where
+ *                         streams of ours are by now is written.
  * Owner:  nothing outlives the call.   Thread: the worker's only thread.
  * Errors: what cannot be done now is done at the next call.   Tests: tests/system/test_failures.py, test_soak.py */
 #ifndef WEIR_ROUTER_RECONCILE_IO_H
@@ -6,7 +7,7 @@
 
 #include "router/worker_io.h"
 
-/* Once a second, while w->store_missed. At most STORE_WRITE_RECORDS records and as many claims a call. */
+/* Once a second, while w->store_missed. At most STORE_WRITE_RECORDS records and as many claims of each kind a call. */
 void reconcile(struct worker *w);
 
 #endif

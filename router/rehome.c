@@ -551,6 +551,10 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
         look_up(s);
         return;
     }
+    if (ev->epoch == 0 && s->claim_epoch != 0 && s->current >= 0) {
+        stay(s, now_ms); /* players would not hear of it, and their node is well */
+        return;
+    }
     r->claimed = ev->epoch != 0;
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     enter_phase(s, RH_AUDIENCE, now_ms);

@@ -7,6 +7,7 @@ import time
 import admin as api
 import procs
 import pytest
+import rtmp
 from disk import Disk
 
 QUICK = {"dial_timeout": "1s", "answer_timeout": "1500ms", "setup_timeout": "15s"}
@@ -188,20 +189,37 @@ def test_paused_node_hangs_nobody_else(cluster, router, client):
         three[0].resume()
 
 
-def test_what_ends_while_the_disk_is_full(cluster, router, client, stack, tmp_path):
+@pytest.fixture
+def on_small_disk(router, stack, tmp_path):
+    """make(nodes, ...) -> (router, API, the disk that the store is on)."""
+
+    def make(nodes, **config):
+        disk = Disk(tmp_path / "disk", size="8m")
+        stack.append(disk)
+        if not disk.small:
+            pytest.skip("a small disk needs root")
+        r = router(nodes, workers=2, cluster={"store": f"lmdb:{disk.path}/store", "live": f"{disk.path}/live"}, **config)
+        a = api.Admin(tmp_path / "admin", r)
+        stack.append(a)
+        return r, a, disk
+
+    return make
+
+
+def publish_until_the_store_fails(r, client, mark):
+    """What it has of the disk already may do for a while."""
+    more = 0
+    while not r.logs("store_failed", since=mark):
+        c = client(r)
+        assert c.publish(f"more{mark}-{more}")[0] == "NetStream.Publish.Start"
+        c.close()
+        more += 1
+        assert more < 3000
+
+
+def test_what_ends_while_the_disk_is_full(cluster, on_small_disk, client):
     """Nothing of it is left in the store afterwards: no session of the node, no claim to the name."""
-    disk = Disk(tmp_path / "disk", size="8m")
-    stack.append(disk)
-    if not disk.small:
-        pytest.skip("a small disk needs root")
-    r = router(
-        cluster(2),
-        workers=2,
-        cluster={"store": f"lmdb:{disk.path}/store", "live": f"{disk.path}/live"},
-        placement={"duplicate_publish": "reject", "hold": "1s"},
-    )
-    a = api.Admin(tmp_path / "admin", r)
-    stack.append(a)
+    r, a, disk = on_small_disk(cluster(2), placement={"duplicate_publish": "reject", "hold": "1s"})
     for i in range(3):
         names = [f"s{i}-{k}" for k in range(30)]
         publishers = [client(r) for _ in names]
@@ -212,15 +230,32 @@ def test_what_ends_while_the_disk_is_full(cluster, router, client, stack, tmp_pa
         for c in publishers:
             c.close()
         r.wait_closed(len(names), mark)
-        more = 0
-        while not r.logs("store_failed", since=mark):  # what the store has already of the disk may do for a while
-            c = client(r)
-            assert c.publish(f"more{i}-{more}")[0] == "NetStream.Publish.Start"
-            c.close()
-            more += 1
-            assert more < 3000
+        publish_until_the_store_fails(r, client, mark)
         disk.empty()
         procs.eventually(lambda: not a.items("/api/v1/sessions") and not a.items("/api/v1/streams"), what="nothing is left")
         loads = {(n["streams"], n["sessions"]) for n in a.items("/api/v1/nodes")}
         assert loads == {(0, 0)}
     assert client(r).publish(names[0])[0] == "NetStream.Publish.Start"
+
+
+def test_node_dies_while_the_disk_is_full(cluster, on_small_disk, client, publish):
+    """Its stream goes on elsewhere; once the store can be written that is known, and its players have it again."""
+    two = cluster(2)
+    r, a, disk = on_small_disk(two)
+    publish(r.url("live/kept"))
+    viewer = client(r)
+    assert viewer.play("kept")[0] == "NetStream.Play.Start"
+    viewer.recv_media(1)
+    home = next(n for n in two if "live/kept" in n.live())
+    mark = r.mark()
+    disk.fill()
+    publish_until_the_store_fails(r, client, mark)
+    home.kill()
+    moved = r.wait_log("stream_moved", since=mark)
+    assert moved["node"] != home.id
+    disk.empty()
+    procs.eventually(lambda: a.get(a.stream("live/kept"))["node"] == moved["node"], what="the claim says where it is")
+    late = client(r)
+    assert late.play("kept")[0] == "NetStream.Play.Start"
+    (first,) = late.recv_media(1, types=(rtmp.VIDEO,))
+    viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
