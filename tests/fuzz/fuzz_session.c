@@ -252,7 +252,7 @@ static void do_op(struct stage *t, uint8_t op, struct input *in)
 
 static void add_rule(struct stage *t, uint8_t bits)
 {
-    const unsigned from = (bits & RULE_FROM) >> 6;
+    const int from = (bits & RULE_FROM) >> 6;
     if (t->access.rule_count == STAGE_RULES_MAX)
         return;
     struct config_rule *rule = &t->rules[t->access.rule_count++];

@@ -441,6 +441,8 @@ bool script_possible(const struct stage *t, const char *line)
         return true;
     if (strncmp(line, "client ", 7) == 0)
         return stage_client_may_speak(t);
+    if (t->s.seat.share) /* the cluster speaks to the one that plays for it */
+        return strncmp(line, "close ", 6) == 0;
     if (strncmp(line, "node", 4) != 0)
         return true;
     const int link = line[4] - '0';
