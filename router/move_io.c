@@ -9,6 +9,7 @@
 enum {
     MOVES_LOOK_MS = 60000,   /* after a change of the nodes */
     MOVES_REST_MS = 500,     /* after a look that found none */
+    MOVES_LOOKS_PER_MS = 4,  /* sessions: and longer where there are many of them */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
 };
@@ -311,7 +312,7 @@ void move_planned(struct worker *w)
             w->moves_allowed--;
     }
     if (!any)
-        w->moves_rest_until_ms = now_ms + MOVES_REST_MS;
+        w->moves_rest_until_ms = now_ms + MOVES_REST_MS + w->conn_count / MOVES_LOOKS_PER_MS;
 }
 
 /* ---- commands ---- */
