@@ -93,10 +93,10 @@ struct worker {
     ev_signal hup, term;
     ev_prepare turn_end;
     ev_check turn_begin;
-    uint64_t turn_began_us;
-    uint32_t turn_max_us; /* since the last heartbeat */
+    uint64_t turn_began_us, turn_began_cpu_us;
+    uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
-    bool hints_left;       /* more of them are due to go than went the last time */
+    bool hints_left;        /* more of them are due to go than went the last time */
     uint64_t clock_set_ms;  /* when the wall clock was last set; monotonic */
     uint64_t clock_step_ms; /* by how much, if it was set forward */
     bool stopping;
@@ -104,8 +104,9 @@ struct worker {
     uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */
 };
 
-/* The time to read claims at: Unix ms, but for some seconds after the clock was set forward the time that it was before. A worker that
- * has not yet told the store of its new time would seem dead, and its streams be looked for elsewhere. */
+/* The time to read claims at: Unix ms, but for some seconds after the clock was set forward the
+ * time that it was before. A worker that has not yet told the store of its new time would seem
+ * dead, and its streams be looked for elsewhere. */
 uint64_t worker_claims_ms(struct worker *w);
 
 /* Never returns before the worker is done; the exit code. Takes over `config`. */

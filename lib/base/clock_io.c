@@ -19,6 +19,11 @@ uint64_t clock_mono_ms(void)
     return clock_us(CLOCK_MONOTONIC) / 1000u;
 }
 
+uint64_t clock_thread_us(void)
+{
+    return clock_us(CLOCK_THREAD_CPUTIME_ID);
+}
+
 uint64_t clock_wall_ms(void)
 {
     return clock_us(CLOCK_REALTIME) / 1000u;

@@ -1,4 +1,4 @@
-/* base/clock_io.h - the two clocks. Only *_io.c and main read them; pure code is handed now_ms. */
+/* base/clock_io.h - the clocks. Only *_io.c and main read them; pure code is handed now_ms. */
 #ifndef WEIR_BASE_CLOCK_IO_H
 #define WEIR_BASE_CLOCK_IO_H
 
@@ -6,6 +6,7 @@
 
 uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC: deadlines and durations; the same in all processes of a machine */
 uint64_t clock_mono_us(void);
+uint64_t clock_thread_us(void); /* CPU time of the calling thread: a system call, which the others are not */
 uint64_t clock_wall_ms(void); /* Unix time in milliseconds: log lines and records that people read */
 
 #endif

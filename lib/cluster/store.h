@@ -275,8 +275,8 @@ struct process_record {
     uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */
     uint64_t requests;                            /* admin */
     uint64_t memory_bytes;                        /* in use now: blocks of the pool */
-    uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat */
-    struct process_histogram loop_turns;          /* of all */
+    uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat, by wall clock */
+    struct process_histogram loop_turns;          /* CPU time of all */
     uint64_t nodes_version;                       /* a worker: of the node list that it acts on; told at once, not at the next beat */
 };
 /* Heartbeat, once a second; gone after 5 s without. */
