@@ -28,9 +28,13 @@ def bench(tmp_path, only, *more):
 
 
 def test_media(tmp_path):
-    text, figures = bench(tmp_path, "ingest,playback")
-    for what, rate in (("ingest", 5 * 0.006), ("playback", 10 * 0.006)):
-        assert f"| {what.capitalize()}: " in text
+    text, figures = bench(tmp_path, "ingest,playback,crowd")
+    for what, rate, title in (
+        ("ingest", 5 * 0.006, "Ingest: 100 publishers"),
+        ("playback", 10 * 0.006, "Playback: 10 streams"),
+        ("crowd", 50 * 0.006, "Playback: 1,000 players"),
+    ):
+        assert f"| {title}" in text
         for relay in ("direct", "weir", "weir-shared")[: 2 if what == "ingest" else 3]:
             assert 0.1 * rate < figures[what, relay]["gbit_s"] < 4 * rate  # the machine may be busy
         assert figures[what, "weir"]["cpu_s_per_gb"] > 0
