@@ -662,6 +662,18 @@ void session_post(struct session_conn *c, const struct session_event *ev)
     session_run(c);
 }
 
+/* Mostly all of it leaves at once, and then nothing else is to be looked at: of a session that has
+ * not been touched for a while, each part is waited for. A full queue is watched. */
+void session_flush(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    const bool plain = !c->running && !c->dead && c->todo == 0 && s->state == SESS_RELAY &&
+                       !s->node_paused && !ev_is_active(&c->wr);
+    if (plain && !flush_client(c) && rtmp_chunk_writer_empty(&s->client.link.out))
+        return;
+    session_post(c, &(struct session_event){.kind = SE_FLUSHED});
+}
+
 void session_dial_waiting(struct worker *w)
 {
     uint32_t count = 0;

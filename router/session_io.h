@@ -69,6 +69,8 @@ MUST_CHECK struct session_conn *session_conn_create(struct worker *w, int fd,
 void session_run(struct session_conn *c);
 /* The same for those whose turn it is at the end of the loop's. */
 void session_run_soon(struct worker *w);
+/* Sends what a shared link has brought its player. */
+void session_flush(struct session_conn *c);
 /* At the end of a loop turn: dials what waited for others; frees those that ended in it. */
 void session_dial_waiting(struct worker *w);
 void session_free_dead(struct worker *w);

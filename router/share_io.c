@@ -187,8 +187,8 @@ static void deliver(struct session_conn *c)
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
     else if (lead && lead->s.leads->started && c->s.state == SESS_PLACE)
         tell_started(c, lead);
-    else /* its queue may be full now: that is watched */
-        session_post(c, &(struct session_event){.kind = SE_FLUSHED});
+    else
+        session_flush(c);
 }
 
 /* A thousand players are not served in one turn of the loop. */
