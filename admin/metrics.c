@@ -288,8 +288,8 @@ static const struct metric metrics[] = {
     {.name = "weir_router_loop_turn_seconds",
      .kind = METRIC_HISTOGRAM,
      .per = PER_WORKER_HISTOGRAM,
-     .help = "CPU time of the event loop's turns, for those under 1 ms the wall clock: nothing "
-             "else happens on the worker meanwhile.",
+     .help = "CPU time of the event loop's turns, for those under 2.5 ms and the first longer one "
+             "in 10 s the wall clock: nothing else happens on the worker meanwhile.",
      FIELD(process_record, loop_turns)},
     {.name = "weir_router_shared_links",
      .kind = METRIC_GAUGE,

@@ -22,10 +22,11 @@
 enum {
     SESSION_IDS_AT_ONCE = 1024,
     SLOW_SWEEP_TICKS = 10,
-    HINT_WRITES = 10,       /* at a time: 20,000 hints a second at most, more than can come */
-    TURN_SHORT_US = 1000,   /* of wall clock: its CPU time need not be asked for */
-    BUSY_EVENTS = 2,        /* as many within relay.coalesce, and waiting for more pays */
-    WORKER_GONE_MS = 10000, /* without a heartbeat */
+    HINT_WRITES = 10,     /* at a time: 20,000 hints a second at most, more than can come */
+    TURN_SHORT_US = 2500, /* of wall clock: its CPU time need not be asked for */
+    TURNS_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
+    BUSY_EVENTS = 2,               /* as many within relay.coalesce, and waiting for more pays */
+    WORKER_GONE_MS = 10000,        /* without a heartbeat */
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
@@ -403,9 +404,12 @@ static void count_turn(struct worker *w)
     const uint64_t wall_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
     if (wall_us == 0)
         return;
-    process_histogram_add(&w->process.loop_turns, wall_us < TURN_SHORT_US
-                                                      ? wall_us
-                                                      : clock_thread_us() - w->turn_began_cpu_us);
+    const bool is_long = wall_us >= TURN_SHORT_US;
+    const bool asked = is_long && w->turn_began_cpu_us != 0;
+    process_histogram_add(&w->process.loop_turns,
+                          asked ? clock_thread_us() - w->turn_began_cpu_us : wall_us);
+    if (is_long)
+        w->turns_asked_until_us = w->turn_began_us + TURNS_ASKED_US;
     if (wall_us > w->turn_max_us)
         w->turn_max_us = wall_us < UINT32_MAX ? (uint32_t)wall_us : UINT32_MAX;
 }
@@ -432,7 +436,7 @@ static void on_turn_begin(struct ev_loop *loop, ev_check *watcher, int events)
     (void)events;
     struct worker *w = watcher->data;
     w->turn_began_us = clock_mono_us();
-    w->turn_began_cpu_us = clock_thread_us();
+    w->turn_began_cpu_us = w->turn_began_us < w->turns_asked_until_us ? clock_thread_us() : 0;
 }
 
 static void on_deliver(struct ev_loop *loop, ev_idle *watcher, int events)

@@ -93,7 +93,9 @@ struct worker {
     ev_signal hup, term;
     ev_prepare turn_end;
     ev_check turn_begin;
-    uint64_t turn_began_us, turn_began_cpu_us;
+    uint64_t turn_began_us;
+    uint64_t turn_began_cpu_us; /* 0: not asked */
+    uint64_t turns_asked_until_us;
     uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
     bool hints_left;        /* more of them are due to go than went the last time */
