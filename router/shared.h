@@ -10,7 +10,9 @@
 #include "base/limits.h"
 #include "rtmp/stream_token.h"
 
-enum { SHARED_TEXT_MAX = 1 << 20 };
+enum {
+    SHARED_TEXT_MAX = (1 << 20) + 1
+}; /* one byte more than is allowed, so that a longer one shows */
 
 struct shared_address { /* of a configured node, resolved by the parent: workers must not wait for a
                            name server */

@@ -43,6 +43,18 @@ def test_nodes_come_and_go_under_thirty_live_streams(cluster, router, publish, p
     assert not r.logs("session_closed")
 
 
+def test_long_file_is_not_cut_short(fakes, router):
+    """What is left of it after a MiB would be a configuration as well, with fewer nodes."""
+    r = router(fakes(2))
+    mark = r.mark()
+    text = weir.to_yaml({**r.config, "nodes": []})
+    r.file.write_text(text + "#" * (1024 * 1024 - len(text) - 1) + "\n" + weir.to_yaml({"nodes": r.config["nodes"]}))
+    assert r.command("-t").returncode == 2
+    r.proc.signal(1)
+    procs.eventually(lambda: r.logs("config_refused", mark) or r.logs("config_reloaded", mark), what="an answer")
+    assert not r.logs("config_reloaded", mark)
+
+
 @pytest.mark.parametrize(
     "text", ["nodes: [", "cluster: { nmae: x }\n", "router: { retries: many }\n", "nodes:\n  - { id: n1 }\n"]
 )
