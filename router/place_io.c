@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "router/place_io.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -400,6 +401,13 @@ static void on_claim_read(void *arg, enum err e, const struct claim *claim)
     decide(c);
 }
 
+/* What this machine has too little of is not the node's fault. */
+static bool is_our_fault(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == EADDRNOTAVAIL;
+}
+
 /* Others of this worker try the node last for a second; healthd hears of it and looks for itself.
  */
 void place_node_failed(struct session_conn *c)
@@ -409,13 +417,15 @@ void place_node_failed(struct session_conn *c)
     const char *id = s->failed_node;
     char stream[STREAM_KEY_MAX];
     w->process.retried++;
-    struct node *n = node_table_find(w->nodes, id);
-    if (n && (s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT ||
-              s->last_fail == FAIL_DIED)) {
+    const bool dial =
+        s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT || s->last_fail == FAIL_DIED;
+    const int error = dial ? c->dial_error : 0;
+    struct node *n = dial && !is_our_fault(error) ? node_table_find(w->nodes, id) : NULL;
+    w->process.failed_dials += dial;
+    if (n) {
         const uint64_t now = clock_mono_ms();
         const bool told = n->dial_failed_ms != 0 && now - n->dial_failed_ms < DIAL_FAILED_EVERY_MS;
         n->dial_failed_ms = now;
-        w->process.failed_dials++;
         if (w->store && !told)
             (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
                                   "dial failure");
@@ -425,7 +435,8 @@ void place_node_failed(struct session_conn *c)
     LOG(&w->log, LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
         log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, id),
-        log_text(K_REASON, node_fail_name(s->last_fail)), log_u64(K_TRIES, s->tries));
+        log_text(K_REASON, node_fail_name(s->last_fail)), log_u64(K_TRIES, s->tries),
+        log_text(K_DETAIL, error ? strerror(error) : ""));
 }
 
 static void look_up(struct session_conn *c)

@@ -407,8 +407,9 @@ static bool flush_node(struct session_conn *c, int i)
 
 static void node_ready(struct ev_loop *loop, ev_io *watcher, int events);
 
-static bool dial_failed(struct session_conn *c, int i)
+static bool dial_failed(struct session_conn *c, int i, int error)
 {
+    c->dial_error = error;
     close_node_socket(c, &c->nodes[i]);
     c->todo |= step(c, &(struct session_event){.kind = SE_NODE_FAILED, .link = i});
     return true;
@@ -421,14 +422,15 @@ static bool dial(struct session_conn *c, int i)
     n->generation = c->s.links[i].generation;
     c->dialled_us = clock_mono_us();
     c->alive_us = 0;
+    c->dial_error = 0;
     if (!node || node->addr.ss_family == 0)
-        return dial_failed(c, i);
+        return dial_failed(c, i, 0);
     const struct sockaddr *addr = (const struct sockaddr *)&node->addr;
     const socklen_t len =
         addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
     n->fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (n->fd < 0)
-        return dial_failed(c, i);
+        return dial_failed(c, i, errno);
     set_option(n->fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (c->s.state == SESS_REHOME) {
         /* a replay comes faster than the stream did, and nodes drop what does not get away */
@@ -440,7 +442,7 @@ static bool dial(struct session_conn *c, int i)
     ev_io_init(&n->wr, node_ready, n->fd, EV_WRITE);
     n->rd.data = n->wr.data = c;
     if (connect(n->fd, addr, len) < 0 && errno != EINPROGRESS)
-        return dial_failed(c, i);
+        return dial_failed(c, i, errno);
     n->connecting = true;
     ev_io_start(c->w->loop, &n->wr);
     return false;
@@ -454,7 +456,7 @@ static void on_connected(struct session_conn *c, int i)
     n->connecting = false;
     ev_io_stop(c->w->loop, &n->wr);
     if (getsockopt(n->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error != 0) {
-        dial_failed(c, i);
+        dial_failed(c, i, error);
         return;
     }
     set_option(n->fd, IPPROTO_TCP, TCP_QUICKACK, 1);

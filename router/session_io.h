@@ -42,12 +42,13 @@ struct session_conn {
     /* placing (place_io.c) */
     uint32_t place_serial; /* an answer to an older one is stale */
     uint32_t place_rounds;
-    uint32_t place_waiting; /* store calls that have not called back: not to be freed yet */
+    uint32_t place_waiting;      /* store calls that have not called back: not to be freed yet */
     bool found_live, found_hint; /* what s.stream->found is */
-    uint64_t move_after_ms; /* no planned move before; monotonic */
-    struct worker_id mover; /* player: who moves its stream */
-    uint64_t told_epoch;    /* of the last claim that this session has acted on */
-    bool recorded;          /* has a session record */
+    uint64_t move_after_ms;      /* no planned move before; monotonic */
+    struct worker_id mover;      /* player: who moves its stream */
+    uint64_t told_epoch;         /* of the last claim that this session has acted on */
+    bool recorded;               /* has a session record */
+    int dial_error; /* errno of the last connection to a node that could not be made; 0: none */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
     uint64_t stream_began_ms;           /* Unix time: its record says so, also after a move */
     uint64_t refresh_bytes, refresh_ms; /* of the last refresh: bitrate */

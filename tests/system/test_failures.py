@@ -1,6 +1,8 @@
 """Nodes that fail while a stream is being placed, and nodes that say no."""
 
 import http.server
+import os
+import resource
 import threading
 import time
 
@@ -48,6 +50,8 @@ def test_client_lands_on_the_next_node(kind, fault, broken_home, client):
     assert level == "status", code
     retried = r.wait_log("stream_retried", node="broken")
     assert retried["reason"]
+    if fault == "down":
+        assert retried["detail"] == "Connection refused"
     assert r.wait_log("stream_placed", kind=kind)["node"] != "broken"
 
 
@@ -69,6 +73,24 @@ def test_no_node_left(kind, fault, fakes, router, client):
     assert time.monotonic() - began < SOON
     line = r.wait_log("session_closed", why="no_node")
     assert int(line["tries"]) == 3
+
+
+def test_what_the_machine_lacks_is_not_the_nodes_fault(fakes, router, client, stack, tmp_path):
+    """A worker has no descriptor left for the connection to the node: the log says so, and healthd is not told of the node."""
+    (node,) = fakes(1)
+    r = router([node])
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    pid = r.workers()[0]
+    c = client(r)
+    msid = c.open()
+    used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    first_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
+    c.send_publish("x", msid)
+    assert c.expect_status()[1] == "error"
+    assert r.wait_log("stream_retried")["detail"] == "Too many open files"
+    assert a.get(f"/api/v1/nodes/{node.id}")["dial_failures"] == 0
 
 
 @pytest.mark.parametrize("fault", ["denied", "close", "start_close"])
