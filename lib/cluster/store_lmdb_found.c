@@ -9,7 +9,7 @@ enum { FOUND_KEY_MAX = STREAM_HASH_BYTES + NODE_ID_MAX };
 static MDB_val found_key(const struct stream_key *k, const char *node, uint8_t buf[FOUND_KEY_MAX])
 {
     const size_t n = stream_prefix(k, buf).mv_size, len = strlen(node);
-    memcpy(buf + n, node, len);
+    memcpy(buf + n, node, len + 1); /* the NUL is not part of the key */
     return val_of(buf, n + len);
 }
 
