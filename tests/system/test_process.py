@@ -1,14 +1,23 @@
 """The program: options, exit codes, signals, workers that die."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import procs
 import pytest
 import rtmp
 import weir
+
+
+def serves(r):
+    """A connection is taken, and closed for what it sends: a line in the log each."""
+    with contextlib.suppress(OSError), socket.create_connection((r.host, r.port), procs.DEADLINE) as c:
+        return c.send(b"GET / HTTP/1.0\r\n\r\n") and c.recv(1) == b""
 
 
 def test_options():
@@ -75,6 +84,25 @@ def test_two_routers_do_not_share_an_id(fakes, router, client):
     c.close()
     player.close()
     assert r.proc.wait() == 0
+
+
+def test_log_that_nobody_reads(fakes, router):
+    """Lines that find no room are lost; nobody waits for them."""
+    r = router(fakes(1), start=False, log={"unrouted": 100000})
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    proc = subprocess.Popen([weir.binary(), "-c", str(r.file)], stderr=writer)
+    try:
+        procs.eventually(lambda: serves(r), what="it serves")
+        for _ in range(100):
+            assert serves(r)
+        proc.terminate()
+        assert proc.wait(procs.DEADLINE) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+        proc.kill()
+        proc.wait()
 
 
 def test_sigterm_without_sessions(fakes, router):
