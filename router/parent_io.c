@@ -288,7 +288,7 @@ static void turn(struct parent *p)
 
 /* ---- beginning and end ---- */
 
-/* False: it ended, or took too long. */
+/* False: it ended without having been asked to, or took too long. */
 static bool wait_ready(struct parent *p, uint32_t slot)
 {
     const uint64_t until = clock_mono_ms() + READY_MS;
@@ -296,7 +296,7 @@ static bool wait_ready(struct parent *p, uint32_t slot)
         handle(p, next_signal(p));
         reap(p);
         if (p->slots[slot].pid == 0 || clock_mono_ms() > until)
-            return false;
+            return p->stopping;
     }
     return true;
 }
@@ -395,7 +395,7 @@ int parent_run(const char *path, struct config *config)
             log_text(K_ERROR, "a worker did not start; its log lines say why"));
         well = false;
         stop(p);
-    } else if (well) {
+    } else if (well && !p->stopping) {
         LOG(&p->log, LOG_INFO, EV_ROUTER_STARTED, log_text(K_VERSION, WEIR_VERSION),
             log_text(K_FILE, path), log_u64(K_WORKERS, p->workers),
             log_u64(K_NODES, config->node_count),

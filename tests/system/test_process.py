@@ -114,6 +114,16 @@ def test_sigterm_without_sessions(fakes, router):
     assert r.logs("router_stopping") and r.logs("router_stopped")
 
 
+def test_sigterm_while_it_starts(fakes, router):
+    """Its worker serves already, which the parent looks for a few times a second."""
+    r = router(fakes(1), start=False)
+    for _ in range(20):
+        r.proc = procs.Proc([weir.binary(), "-c", str(r.file)], name="weir-router", parse=weir.parse_logfmt)
+        procs.eventually(lambda: serves(r), every=0.002, what="it serves")
+        r.terminate()
+        assert r.proc.wait() == 0, r.proc.err.tail()
+
+
 def test_sigterm_lets_sessions_end(fakes, router, client, clip):
     (node,) = fakes(1)
     r = router([node], workers=2, router={"shutdown_grace": "20s"})
