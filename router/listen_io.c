@@ -11,6 +11,16 @@
 
 enum { DEFAULT_PORT = 1935 };
 
+/* "*" is every address: an IPv6 socket takes IPv4 as well, where there is IPv6. */
+static const char *every_host(void)
+{
+    const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return "0.0.0.0";
+    close(fd);
+    return "::";
+}
+
 static enum err resolve(const char *address, struct addrinfo **out, char *error)
 {
     char host[HOST_MAX], service[8];
@@ -22,7 +32,7 @@ static enum err resolve(const char *address, struct addrinfo **out, char *error)
     snprintf(service, sizeof service, "%u", port);
     const struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
                                    .ai_socktype = SOCK_STREAM};
-    const int rc = getaddrinfo(host[0] ? host : NULL, service, &hints, out);
+    const int rc = getaddrinfo(host[0] ? host : every_host(), service, &hints, out);
     if (rc != 0) {
         snprintf(error, CONFIG_ERROR_MAX, "router.listen: cannot resolve %s: %s", address,
                  gai_strerror(rc));

@@ -169,6 +169,16 @@ def test_mixed_kinds_of_nodes(cluster, nms, router, publish, play, clip):
         media.assert_starts_at_keyframe(through.packets.items, media.clip_packets(clip))
 
 
+def test_every_address(fakes, router):
+    port = procs.free_port("::1")
+    r = router(fakes(1), router={"listen": [{"address": f"*:{port}"}]})
+    for host in ("127.0.0.1", "::1"):
+        with rtmp.Client(host, port) as c:
+            assert c.publish(f"on{host[-1]}")[1] == "status"
+    for client in ("127.0.0.1", "[::1]"):
+        procs.eventually(lambda client=client: any(line["client"].startswith(client) for line in r.logs("stream_placed")), what=client)
+
+
 def test_ipv6(fake, router):
     node = fake("six", host="::1")
     port = procs.free_port("::1")
