@@ -1,18 +1,23 @@
 """The systemd units of conf/systemd: correct, hardened, and true about what the daemons do."""
 
 import os
+import pathlib
 import shutil
 import signal
 import socket
 import statistics
 import time
 
+import admin as api
+import healthd
 import nodes
 import procs
 import pytest
+import rtmp
 import weir
 
 UNITS = nodes.ROOT / "conf" / "systemd"
+SECCOMP = nodes.ROOT / "tests" / "seccomp" / "preload.c"
 NAMES = ["weir-router.service", "weir-router@a.service", "weir-healthd.service", "weir-admin.service"]
 EXPOSURE = 20  # in tenths, of 100: a service without hardening has 96
 
@@ -52,6 +57,65 @@ def test_verify_finds_mistakes(installed, tmp_path):
 def test_hardened(installed, name):
     result = analyze(installed, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", name)
     assert result.returncode == 0, result.stdout
+
+
+def system_calls(names):
+    """Those of a SystemCallFilter; '@...' is a set, which may have sets."""
+    found = set()
+    for name in names:
+        if not name.startswith("@"):
+            found.add(name)
+            continue
+        listed = procs.run(["systemd-analyze", "--no-pager", "syscall-filter", name])
+        assert listed.returncode == 0, listed.stderr
+        lines = [line.strip() for line in listed.stdout.splitlines()[1:]]
+        found |= system_calls([line for line in lines if line and not line.startswith("#")])
+    return found
+
+
+@pytest.fixture
+def confined(tmp_path):
+    """The environment of a daemon that dies at a system call that its unit does not allow."""
+    lines = [line for file in sorted((UNITS / "weir-.service.d").iterdir()) for line in file.read_text().splitlines()]
+    filters = [line.split("=", 1)[1].split() for line in lines if line.startswith("SystemCallFilter=")]
+    assert filters, "there is a filter"
+    allowed = system_calls(["@default"])
+    for first, *others in filters:
+        if first.startswith("~"):
+            allowed -= system_calls([first[1:], *others])
+        else:
+            allowed |= system_calls([first, *others])
+    numbers = "".join(f"#ifdef __NR_{name}\n__NR_{name},\n#endif\n" for name in sorted(allowed))
+    (tmp_path / "allowed.h").write_text(numbers)
+    library = tmp_path / "seccomp.so"
+    made = procs.run(["cc", "-std=c17", "-shared", "-fPIC", "-O1", f"-I{tmp_path}", str(SECCOMP), "-o", str(library)])
+    assert made.returncode == 0, made.stderr
+    return {"LD_PRELOAD": str(library)}
+
+
+def test_the_filter_allows_what_the_daemons_do(confined, cluster, router, client, stack, tmp_path):
+    r = router(cluster(2), env=confined, workers=2, healthd=healthd.FAST, failover={"max_moves": 5})
+    if r.sanitized():
+        pytest.skip("a sanitizer makes calls of its own")
+    assert all("Seccomp:\t2" in pathlib.Path(f"/proc/{pid}/status").read_text() for pid in r.workers().values())
+    health = healthd.Healthd(r, env=confined).start()
+    stack.append(health)
+    admin = api.Admin(tmp_path / "admin", r, env=confined)
+    stack.append(admin)
+    health.wait_up(*r.nodes)
+    publisher, player = client(r), client(r)
+    assert publisher.publish("x")[0] == "NetStream.Publish.Start"
+    assert player.play("x")[1] == "status"
+    publisher.send_media([rtmp.Message(rtmp.VIDEO, b"\x17\x01" + bytes(100), 1, 40, 6)])
+    player.recv_media(1)
+    node = admin.get(admin.stream("live/x"))["node"]
+    assert admin.ask("PUT", f"/api/v1/nodes/{node}/state", {"state": "drain"}).status == 200
+    r.wait_log("stream_moved", reason="drain")
+    for daemon in (r, health, admin):
+        daemon.reload()
+    assert client(r).publish("y")[0] == "NetStream.Publish.Start"
+    for daemon in (admin, health, r):
+        assert daemon.stop() == 0
 
 
 def notify_socket(path):
