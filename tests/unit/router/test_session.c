@@ -299,6 +299,66 @@ static void it_can_be_closed_at_any_moment(void **state)
     }
 }
 
+/* ---- nodes that go mad late ---- */
+
+/* Media and answers to pings from the client's side, every 20 s of an hour. */
+static void live_an_hour(struct stage *t, bool play)
+{
+    const uint64_t until = t->now_ms + 3600 * 1000;
+    while (t->now_ms < until) {
+        stage_run_until(t, t->now_ms + 20 * 1000);
+        assert_true(script_do(t, play ? "node0 audio 0 20" : "client audio 0 20"));
+        assert_true(script_do(t, "client pong"));
+        assert_int_equal(t->s.state, SESS_RELAY);
+        stage_take(t, trace);
+    }
+}
+
+static void garbage_after_an_hour(bool play, bool moves)
+{
+    static const char *const elsewhere[] = {"placed n2 publication 7",
+                                            "node0 connected",
+                                            "node0 accepts",
+                                            "node0 status status NetStream.Publish.Start",
+                                            "claim_moved 9",
+                                            "audience ready",
+                                            NULL};
+    static const char *const elsewhere_play[] = {"placed n2 publication 7",
+                                                 "node0 connected",
+                                                 "node0 accepts",
+                                                 "node0 status status NetStream.Play.Start",
+                                                 "node0 pong",
+                                                 NULL};
+    stage_init(&stage);
+    stage.quiet = true;
+    stage.failover.max_moves = moves ? 5 : 0;
+    play_lines(&stage, play ? to_relay_play : to_relay);
+    live_an_hour(&stage, play);
+    assert_true(script_do(&stage, "node0 raw ffffffffffffffffffffffffffffffff"));
+    stage_take(&stage, trace);
+    assert_non_null(strstr(trace, "hang_up node0\n"));
+    if (moves) {
+        assert_int_equal(stage.s.state, SESS_REHOME);
+        assert_int_equal(stage.s.rehome.cause, REHOME_BAD);
+        stage_run_until(&stage, stage.now_ms + 1000); /* players do not ask at once */
+        play_lines(&stage, play ? elsewhere_play : elsewhere);
+        stage_run_until(&stage, stage.now_ms + 100); /* what was kept is sent by and by */
+        assert_int_equal(stage.s.state, SESS_RELAY);
+        assert_string_equal(stage.s.node, "n2");
+    } else {
+        assert_int_equal(stage.s.state, SESS_CLOSING);
+        assert_int_equal(stage.s.why, WHY_NODE_BAD);
+    }
+    stage_deinit(&stage);
+}
+
+static void a_node_that_goes_mad_after_an_hour_is_left(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        garbage_after_an_hour(i & 1, i & 2);
+}
+
 /* ---- memory ---- */
 
 static void short_memory_closes_with_that_reason(void **state)
@@ -341,6 +401,7 @@ int main(void)
         cmocka_unit_test(tiny_messages_are_bounded_too),
         cmocka_unit_test(no_state_waits_for_ever),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
+        cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
