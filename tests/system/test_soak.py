@@ -139,8 +139,9 @@ class Place:
     # what happens to it
 
     def some_node(self):
-        """One with streams."""
-        return next(n for n in random.sample(self.nodes, 3) if n.live() & set(self.keys))
+        """One with streams. A reloaded one shows none until they have moved."""
+        found = lambda: [n for n in random.sample(self.nodes, 3) if n.live() & set(self.keys)]  # noqa: E731
+        return procs.eventually(found, what="a node with streams")[0]
 
     def wait_up(self):
         procs.eventually(lambda: all(n["health"] == "up" for n in self.admin.items("/api/v1/nodes")), what="all nodes are up")
