@@ -393,6 +393,19 @@ static enum err check_access(const struct loader *l)
     return ERR_OK;
 }
 
+/* What is seen there is nobody's stream: all streams of clients would be overlooked. */
+static enum err check_loop_app(const struct loader *l)
+{
+    const struct config_healthd *h = &l->c->healthd;
+    if (strcmp(h->loop_app, h->app) != 0)
+        return ERR_OK;
+    struct tree_mark at = given_at(l, "healthd.loop_app");
+    if (at.line == 0)
+        at = given_at(l, "healthd.app");
+    return refuse(l, at, "healthd.loop_app",
+                  "found %s, allowed: another application than healthd.app", h->loop_app);
+}
+
 static enum err check_all(const struct loader *l)
 {
     const struct config *c = l->c;
@@ -415,6 +428,8 @@ static enum err check_all(const struct loader *l)
                        "at least 1s more than", "failover.stall");
     if (e == ERR_OK)
         e = check_access(l);
+    if (e == ERR_OK)
+        e = check_loop_app(l);
     if (e == ERR_OK)
         e = check_admin(l);
     return e;
