@@ -387,25 +387,22 @@ int parent_run(const char *path, struct config *config)
     log_init(&p->log, STDERR_FILENO, config->log.level, config->log.format);
     block_signals(p);
     raise_descriptor_limit();
-    bool well = prepare(p, error);
-    if (!well)
-        LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED, log_text(K_ERROR, error));
-    if (well && !start_all(p)) {
-        LOG(&p->log, LOG_ERROR, EV_ROUTER_STOPPED,
-            log_text(K_ERROR, "a worker did not start; its log lines say why"));
-        well = false;
+    const bool prepared = prepare(p, error), started = prepared && start_all(p);
+    if (prepared && !started) {
+        snprintf(error, sizeof error, "a worker did not start; its log lines say why");
         stop(p);
-    } else if (well && !p->stopping) {
+    } else if (started && !p->stopping) {
         LOG(&p->log, LOG_INFO, EV_ROUTER_STARTED, log_text(K_VERSION, WEIR_VERSION),
             log_text(K_FILE, path), log_u64(K_WORKERS, p->workers),
             log_u64(K_NODES, config->node_count),
             log_text(K_ADDRESS, config->router.listen[0].address));
         notify_send("READY=1");
     }
-    while ((well && !p->stopping) || any_left(p))
+    while ((started && !p->stopping) || any_left(p))
         turn(p);
-    well = well && !p->failed;
-    LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPED, log_text(K_STATE, well ? "clean" : "failed"));
+    const bool well = started && !p->failed;
+    LOG(&p->log, well ? LOG_INFO : LOG_ERROR, EV_ROUTER_STOPPED,
+        log_text(K_STATE, well ? "clean" : "failed"), log_text(K_ERROR, error));
     config_destroy(p->config);
     free(p);
     return well ? 0 : 1;

@@ -67,7 +67,8 @@ def test_address_in_use(fakes, router):
     with socket.create_server(("127.0.0.1", r.port), reuse_port=True):
         result = procs.run([weir.binary(), "-c", str(r.file)], timeout=procs.DEADLINE)
     assert result.returncode == 1
-    assert str(r.port) in result.stderr
+    (end,) = [weir.parse_logfmt(line) for line in result.stderr.splitlines()]
+    assert end["event"] == "router_stopped" and end["level"] == "error" and str(r.port) in end["error"]
 
 
 def test_two_routers_do_not_share_an_id(fakes, router, client):
@@ -204,11 +205,16 @@ def test_router_killed_and_started_again(cluster, router, client):
     assert r.explain("live/x") == home
 
 
-def test_store_directory_that_cannot_be_made(fakes, router):
-    r = router(fakes(1), start=False, cluster={"store": "lmdb:/proc/nowhere", "live": "/proc/nowhere/live"})
-    result = procs.run([weir.binary(), "-c", str(r.file)], timeout=procs.DEADLINE)
-    assert result.returncode == 1
-    assert "/proc/nowhere" in result.stderr
+def test_store_directory_that_cannot_be_made(fakes, router, tmp_path):
+    r = router(fakes(1), start=False)
+    for live, why in (("/proc/nowhere/live", "/proc/nowhere"), (tmp_path / "live", "worker did not start")):
+        r.config["cluster"] = {"name": "test", "store": "lmdb:/proc/nowhere", "live": str(live)}
+        r.write()
+        result = r.command(timeout=procs.DEADLINE)
+        assert result.returncode == 1
+        assert "/proc/nowhere" in result.stderr
+        (end,) = [x for x in map(weir.parse_logfmt, result.stderr.splitlines()) if x["event"] == "router_stopped"]
+        assert end["level"] == "error" and end["state"] == "failed" and why in end["error"]
 
 
 def test_json_log(fakes, router, client):
