@@ -13,6 +13,7 @@
 
 #include "admin/event_text.h"
 #include "base/clock_io.h"
+#include "base/net_io.h"
 
 enum {
     SPARE_CONNECTIONS = 64, /* accepted while evicted ones are still being closed */
@@ -646,8 +647,7 @@ static int listen_on(const char *address, char *error)
     if (config_split_address(address, DEFAULT_PORT, host, &port) != ERR_OK)
         port = 0; /* the key table let it pass: cannot be */
     (void)snprintf(service, sizeof service, "%u", (unsigned)port);
-    /* "*" is every address: an IPv6 socket takes IPv4 as well */
-    if (getaddrinfo(host[0] ? host : "::", service, &want, &found) != 0 || !found) {
+    if (getaddrinfo(host[0] ? host : net_every_host(), service, &want, &found) != 0 || !found) {
         (void)snprintf(error, CONFIG_ERROR_MAX, "admin.listen: %s has no address", address);
         return -1;
     }

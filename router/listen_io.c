@@ -9,17 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { DEFAULT_PORT = 1935 };
+#include "base/net_io.h"
 
-/* "*" is every address: an IPv6 socket takes IPv4 as well, where there is IPv6. */
-static const char *every_host(void)
-{
-    const int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return "0.0.0.0";
-    close(fd);
-    return "::";
-}
+enum { DEFAULT_PORT = 1935 };
 
 static enum err resolve(const char *address, struct addrinfo **out, char *error)
 {
@@ -32,7 +24,7 @@ static enum err resolve(const char *address, struct addrinfo **out, char *error)
     snprintf(service, sizeof service, "%u", port);
     const struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
                                    .ai_socktype = SOCK_STREAM};
-    const int rc = getaddrinfo(host[0] ? host : every_host(), service, &hints, out);
+    const int rc = getaddrinfo(host[0] ? host : net_every_host(), service, &hints, out);
     if (rc != 0) {
         snprintf(error, CONFIG_ERROR_MAX, "router.listen: cannot resolve %s: %s", address,
                  gai_strerror(rc));

@@ -9,6 +9,7 @@ import statistics
 import time
 
 import admin as api
+import no_ipv6
 import procs
 import pytest
 import rtmp
@@ -606,6 +607,15 @@ def test_port_taken(admin):
     b.write()
     out = procs.run([api.binary(), "-c", str(b.file)])
     assert out.returncode == 1 and "cannot listen" in out.stderr
+
+
+def test_every_address_without_ipv6(admin):
+    a = admin(start=False, tokens={"ops": "read"})
+    a.config = weir.merge(a.config, {"admin": {"listen": f"*:{a.port}"}})
+    a.write()
+    a.proc = procs.Proc([*no_ipv6.RUN, api.binary(), "-c", str(a.file)], parse=weir.parse_logfmt)
+    a.wait_log("admin_started")
+    assert a.ask("GET", "/healthz").status == 200
 
 
 def test_stop_with_streams(admin):

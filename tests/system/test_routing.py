@@ -1,9 +1,11 @@
 """Every stream on one node, and what a player receives is what it would receive from that node."""
 
 import media
+import no_ipv6
 import procs
 import pytest
 import rtmp
+import weir
 
 
 def carriers(nodes, key):
@@ -177,6 +179,16 @@ def test_every_address(fakes, router):
             assert c.publish(f"on{host[-1]}")[1] == "status"
     for client in ("127.0.0.1", "[::1]"):
         procs.eventually(lambda client=client: any(line["client"].startswith(client) for line in r.logs("stream_placed")), what=client)
+
+
+def test_every_address_without_ipv6(fakes, router):
+    r = router(fakes(1), start=False)
+    r.config["router"]["listen"] = [{"address": f"*:{r.port}"}]
+    r.write()
+    r.proc = procs.Proc([*no_ipv6.RUN, weir.binary(), "-c", str(r.file)], parse=weir.parse_logfmt)
+    r.wait_log("router_started")
+    with rtmp.Client("127.0.0.1", r.port) as c:
+        assert c.publish("on4")[1] == "status"
 
 
 def test_ipv6(fake, router):
