@@ -280,7 +280,7 @@ int daemon_run(const char *path, struct config *config)
     d->path = path;
     d->config = config;
     d->signals = -1;
-    log_init(&d->log, STDERR_FILENO, config->log.level, config->log.format);
+    log_init(&d->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
     d->log.stream_names = config->log.stream_names;
     bool good = daemon_read_tokens(config, &d->tokens, error) == ERR_OK && start(d, error);
     if (good) {

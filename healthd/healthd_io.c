@@ -284,7 +284,7 @@ int healthd_run(const char *path, struct config *config)
     h->path = path;
     h->config = config;
     h->watchdog_ms = watchdog_us ? strtoull(watchdog_us, NULL, 10) / 2000 : 0;
-    log_init(&h->log, STDERR_FILENO, config->log.level, config->log.format);
+    log_init(&h->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
     use_log_settings(h);
     raise_descriptor_limit();
     const bool well = init(h, error);

@@ -154,7 +154,7 @@ static int run_worker(struct parent *p, uint32_t slot, pid_t parent)
     if (getppid() != parent)
         return 1; /* it died before we asked to be told */
     listen_close(&p->listen, slot);
-    return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->workers);
+    return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->workers, p->log.fd);
 }
 
 static void start_worker(struct parent *p, uint32_t slot)
@@ -384,7 +384,7 @@ int parent_run(const char *path, struct config *config)
                  : cpus > 0 && cpus < WORKERS_MAX ? (uint32_t)cpus
                                                   : 1;
     p->watchdog_ms = watchdog_interval_ms();
-    log_init(&p->log, STDERR_FILENO, config->log.level, config->log.format);
+    log_init(&p->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
     block_signals(p);
     raise_descriptor_limit();
     const bool prepared = prepare(p, error), started = prepared && start_all(p);

@@ -721,7 +721,7 @@ static void deinit(struct worker *w)
 }
 
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
-               const int *doorbells, uint32_t slot, uint32_t worker_count)
+               const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd)
 {
     struct worker *w = calloc(1, sizeof *w);
     if (!w)
@@ -732,7 +732,7 @@ int worker_run(struct config *config, const struct listen_set *set, struct share
     w->worker_count = worker_count;
     w->id.slot = slot;
     snprintf(w->id.router, sizeof w->id.router, "%s", config->router.id);
-    log_init(&w->log, STDERR_FILENO, config->log.level, config->log.format);
+    log_init(&w->log, log_fd, config->log.level, config->log.format);
     w->log.worker = (int)slot;
     w->exit_code = 1;
     if (init(w)) {

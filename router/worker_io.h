@@ -111,9 +111,10 @@ struct worker {
  * dead, and its streams be looked for elsewhere. */
 uint64_t worker_claims_ms(struct worker *w);
 
-/* Never returns before the worker is done; the exit code. Takes over `config`. */
+/* Never returns before the worker is done; the exit code. Takes over `config`. log_fd: the
+ * parent's, opened before privileges were dropped. */
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
-               const int *doorbells, uint32_t slot, uint32_t worker_count);
+               const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd);
 
 /* The outcome of a store call: logs the change between working and failing; true if it worked. */
 bool worker_store_ok(struct worker *w, enum err e, const char *what);

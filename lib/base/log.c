@@ -41,6 +41,7 @@ static const char *const event_names[LOG_EVENT_COUNT] = {
     [EV_SESSION_CLOSED] = "session_closed",
     [EV_CONNECTION_REFUSED] = "connection_refused",
     [EV_LINES_SUPPRESSED] = "lines_suppressed",
+    [EV_LINES_LOST] = "lines_lost",
     [EV_HEALTHD_STARTED] = "healthd_started",
     [EV_HEALTHD_STOPPED] = "healthd_stopped",
     [EV_HEALTHD_ACTIVE] = "healthd_active",

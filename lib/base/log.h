@@ -2,7 +2,7 @@
  *   ts=2026-01-31T20:15:00.123Z level=info event=stream_placed sid=4f21 app=live stream=#9c1e node=n3 reason=hash
  * Events are stable noun_verb names; keys come from enum log_key. Whatever a peer gave passes log_quote(): control bytes, quotes
  * and non-UTF-8 are escaped and the value is cut at LOG_VALUE_MAX, so that no peer can forge a line. Never tokens.
- * Owner:  main() makes one per process.   Errors: a line that cannot be written is dropped and counted.
+ * Owner:  main() makes one per process.   Errors: a line that cannot be written is dropped, counted and told of as soon as one can be.
  * Tests:  tests/unit/base/test_log.c */
 #ifndef WEIR_BASE_LOG_H
 #define WEIR_BASE_LOG_H
@@ -41,6 +41,7 @@ enum log_event {
     EV_SESSION_CLOSED,  /* the one closing line of a session */
     EV_CONNECTION_REFUSED, /* limits, PROXY header: before there was a session */
     EV_LINES_SUPPRESSED,   /* so many of the two for that reason within a second, over log.unrouted */
+    EV_LINES_LOST, /* so many that whoever reads the log had left no room for */
     EV_HEALTHD_STARTED,
     EV_HEALTHD_STOPPED,
     EV_HEALTHD_ACTIVE,  /* it has the lease: its verdicts count */
@@ -104,6 +105,7 @@ struct log {
     bool stream_names;
     int worker; /* -1: no worker= in the lines */
     uint64_t lines, dropped;
+    uint64_t dropped_said; /* of them, by EV_LINES_LOST */
 };
 
 struct log_field {
@@ -130,6 +132,9 @@ static inline struct log_field log_i64(enum log_key k, int64_t v)
 }
 
 void log_init(struct log *l, int fd, enum log_level level, enum log_format format);
+/* fd's pipe, opened a second time so that no write to it waits, though others have it too; fd itself where that cannot be or
+ * it is no pipe: sockets are never waited for, files need not be. For the process's life, across fork. */
+int log_open(int fd);
 /* Fields with an empty text are left out. */
 void log_write(struct log *l, enum log_level level, enum log_event event, const struct log_field *f, size_t n);
 /* A macro because the field count has to be taken from the list. */

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -159,10 +160,61 @@ static void test_write(void **state)
     got[n] = '\0';
     assert_non_null(strstr(got, "Z level=warn event=nodes_changed node=n1 count=2\n"));
 
-    assert_int_equal(fcntl(fd[1], F_SETFL, O_NONBLOCK), 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+/* Another writer of the same pipe or socket takes the last room; the reader comes back later. */
+static void check_full(int reader, int writer)
+{
+    static char got[1 << 20];
+    struct log l;
+    log_init(&l, log_open(writer), LOG_WARN, LOG_LOGFMT);
+    assert_int_equal(fcntl(writer, F_GETFL) & O_NONBLOCK, 0); /* it is not ours alone */
+    if (l.fd != writer)
+        assert_true(fcntl(l.fd, F_GETFL) & O_NONBLOCK);
     for (int i = 0; i < 10000 && l.dropped == 0; i++)
-        LOG(&l, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, "the pipe fills up"));
-    assert_int_equal(l.dropped, 1);
+        LOG(&l, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, "it fills up"));
+    LOG(&l, LOG_INFO, EV_STORE_FAILED, log_text(K_DETAIL, "would not have been written"));
+    LOG(&l, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, "no room for it either"));
+    assert_int_equal(l.dropped, 2);
+    const uint64_t before = l.lines;
+    ssize_t n = read(reader, got, sizeof got);
+    assert_true(n > 0 && got[n - 1] == '\n');
+    assert_int_equal(fcntl(reader, F_SETFL, O_NONBLOCK), 0);
+    while (read(reader, got, sizeof got) > 0)
+        continue;
+    for (int i = 0; i < 2; i++)
+        LOG(&l, LOG_ERROR, EV_STORE_RECOVERED, log_text(K_DETAIL, "room again"));
+    assert_int_equal(l.lines, before + 3);
+    assert_int_equal(l.dropped, 2);
+    n = read(reader, got, sizeof got - 1);
+    assert_true(n > 0);
+    got[n] = '\0';
+    const char *lost = strstr(got, "event=lines_lost count=2\n");
+    assert_non_null(lost);
+    assert_null(strstr(strchr(lost, '\n'), "lines_lost"));
+    assert_true(lost < strstr(got, "store_recovered"));
+    if (l.fd != writer)
+        close(l.fd);
+}
+
+static void test_full_pipe(void **state)
+{
+    (void)state;
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    check_full(fd[0], fd[1]);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void test_full_socket(void **state)
+{
+    (void)state;
+    int fd[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    check_full(fd[0], fd[1]);
     close(fd[0]);
     close(fd[1]);
 }
@@ -184,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_quote),     cmocka_unit_test(test_quote_room),
         cmocka_unit_test(test_quote_cut), cmocka_unit_test(test_line),
         cmocka_unit_test(test_line_full), cmocka_unit_test(test_write),
+        cmocka_unit_test(test_full_pipe), cmocka_unit_test(test_full_socket),
         cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
