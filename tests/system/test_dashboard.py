@@ -127,6 +127,7 @@ def test_everything_is_shown(cluster, router, publish, play, admin, browser, sta
             b.run("scrollTo(0, 0)")
             b.shoot(f"{look}-{view}")
             assert b.run("return document.documentElement.scrollWidth <= innerWidth"), (look, view)
+            assert b.run("return [...document.querySelectorAll('nav a')].every(a => a.getBoundingClientRect().right <= innerWidth)")
 
 
 def test_health_and_panic(cluster, router, admin, browser, stack):
