@@ -205,7 +205,8 @@ void splice_feed_reset(struct splice_feed *f, enum splice_mode mode, bool overla
 
 void splice_feed_share(struct splice_feed *f)
 {
-    f->mode = FEED_SHARED;
+    if (f->mode != FEED_REBASED) /* its times cannot be compared with another link's */
+        f->mode = FEED_SHARED;
     f->overlap = false;
 }
 
@@ -213,7 +214,7 @@ bool splice_caught_up(const struct splice *s, const struct splice_feed *f)
 {
     bool any = false;
     if (f->mode != FEED_SHARED)
-        return false;
+        return f->began;
     for (int c = CLASS_AUDIO; c <= CLASS_VIDEO; c++) {
         if (!s->passed[c].seen)
             continue;

@@ -70,7 +70,8 @@ struct rtmp_msg *splice_next_state(struct splice *s, struct splice_feed *f,
 /* The old link of two. */
 void splice_feed_share(struct splice_feed *f);
 /* The new link has delivered, for audio and video as far as the player has had them, something
- * strictly older than the last passed: nothing is missing between the two (rehoming-notes 5). */
+ * strictly older than the last passed: nothing is missing between the two (rehoming-notes 5). Where
+ * their clocks differ, a keyframe. */
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f);
 /* The new link is the only one from now on. */
 void splice_feed_alone(struct splice_feed *f);

@@ -215,6 +215,38 @@ static void test_a_clock_of_its_own(void **state)
     finish(&b);
 }
 
+/* As the old one of two links, too, and when it is the only one again; the new one takes over at
+ * its keyframe. */
+static void test_a_clock_of_its_own_is_left(void **state)
+{
+    (void)state;
+    struct bed b;
+    start(&b);
+    feed(&b, 0, "k100000 v100040");
+    splice_feed_reset(&b.feeds[1], FEED_JOINING, false);
+    splice_feed_expect(&b.feeds[1], 98000);
+    feed(&b, 1, "k0 v40");
+    b.out[0] = '\0';
+    splice_feed_share(&b.feeds[1]);
+    splice_feed_reset(&b.feeds[0], FEED_SHARED, true);
+    splice_feed_expect(&b.feeds[0], 98000);
+    feed(&b, 1, "v80");
+    assert_false(splice_caught_up(&b.s, &b.feeds[0]));
+    splice_feed_alone(&b.feeds[1]); /* called back */
+    feed(&b, 1, "v120");
+    assert_string_equal(b.out, "v100160 v100200");
+    splice_feed_share(&b.feeds[1]);
+    splice_feed_reset(&b.feeds[0], FEED_SHARED, true);
+    splice_feed_expect(&b.feeds[0], 98000);
+    feed(&b, 0, "v5");
+    assert_false(splice_caught_up(&b.s, &b.feeds[0]));
+    feed(&b, 1, "v160");
+    feed(&b, 0, "k10");
+    assert_true(splice_caught_up(&b.s, &b.feeds[0]));
+    assert_string_equal(b.out, "v100160 v100200 v100240 v100280");
+    finish(&b);
+}
+
 static void test_a_late_start_is_no_other_clock(void **state)
 {
     (void)state;
@@ -250,6 +282,7 @@ int main(void)
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_two_links),
         cmocka_unit_test(test_a_clock_of_its_own),
+        cmocka_unit_test(test_a_clock_of_its_own_is_left),
         cmocka_unit_test(test_a_late_start_is_no_other_clock),
         cmocka_unit_test(test_another_publication),
     };
