@@ -66,11 +66,20 @@ bool session_reads_client(const struct session *s)
     return true;
 }
 
+/* What a link brings until then is little, and a node that is not read would seem to be at fault.
+ */
+static bool is_set_up(const struct session *s, int link)
+{
+    if (link == s->current)
+        return s->links[link].state == NODE_LIVE;
+    return s->kind == SESSION_PLAY && s->rehome.phase == RH_OVERLAP;
+}
+
 /* What a node could not send is lost if it dies, and some drop it anyway: a slow player's node is
  * read on into the player's queue, as far as that may grow (rehoming-notes 14). */
 bool session_reads_node(const struct session *s, int link)
 {
     if (overfull(s, &s->client.link))
-        return link != s->current && s->kind == SESSION_PUBLISH;
+        return !is_set_up(s, link);
     return link != s->current || !s->node_paused || rehome_enabled(s);
 }

@@ -65,10 +65,11 @@ void link_watch_due(struct session *s, uint64_t now_ms)
     struct node_link *n = session_link_in_use(s);
     const uint64_t stall = s->env->failover->stall_ms, quarter = stall / 4;
     const uint64_t patience = s->kind == SESSION_PUBLISH ? stall : stall + stall / 2 + 500;
-    const bool late = now_ms - s->link_ping_ms > quarter;
+    const uint64_t due_ms = s->link_ping_ms;
     s->link_ping_ms = now_ms + quarter;
     if (s->state != SESS_RELAY || !n || n->state != NODE_LIVE)
         return;
+    const bool late = now_ms - due_ms > quarter || !session_reads_node(s, s->current);
     const bool answers = n->answers_pings || n->link.pings_answered > 0;
     s->rehome.keep.held = late || must_hold(s, quarter, now_ms);
     if (late) { /* it was us who heard nothing: give it time */
