@@ -35,14 +35,17 @@ static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64
 }
 
 /* Nothing kept is given up from half of failover.stall on until there are bytes, whoever was late;
- * nor after a move, until the new node has answered: it may hang with the replay in its hands. */
-static bool must_hold(const struct session *s, uint64_t quarter, uint64_t now_ms)
+ * nor after a move, until the new node has answered: it may hang with the replay in its hands. Of
+ * one that never answers nothing can be told by that: after a move it has failover.stall. */
+static bool must_hold(const struct session *s, uint64_t quarter, bool answers, uint64_t now_ms)
 {
-    const bool owes = s->link_asked_ms != 0 && s->link_bytes_ms < s->link_asked_ms;
+    const bool held = s->rehome.keep.held;
     if (s->link_asked_ms == 0)
-        return s->rehome.keep.held;
-    return owes && (s->rehome.keep.held ||
-                    silent_ms_since(s, s->link_bytes_ms, quarter, now_ms) > 2 * quarter);
+        return held;
+    if (s->link_bytes_ms >= s->link_asked_ms)
+        return false;
+    const uint64_t silent_ms = silent_ms_since(s, s->link_bytes_ms, quarter, now_ms);
+    return answers ? held || silent_ms > 2 * quarter : held && silent_ms <= 4 * quarter;
 }
 
 /* When it has to be asked next; a player's media are answer enough. 0: now. */
@@ -71,7 +74,7 @@ void link_watch_due(struct session *s, uint64_t now_ms)
         return;
     const bool late = now_ms - due_ms > quarter || !session_reads_node(s, s->current);
     const bool answers = n->answers_pings || n->link.pings_answered > 0;
-    s->rehome.keep.held = late || must_hold(s, quarter, now_ms);
+    s->rehome.keep.held = late || must_hold(s, quarter, answers, now_ms);
     if (late) { /* it was us who heard nothing: give it time */
         s->link_heard_ms = now_ms;
         s->link_asked_ms = 0;

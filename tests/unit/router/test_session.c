@@ -359,6 +359,37 @@ static void a_node_that_goes_mad_after_an_hour_is_left(void **state)
         garbage_after_an_hour(i & 1, i & 2);
 }
 
+/* ---- moves ---- */
+
+/* Of a node that answers no pings no silence is known, so what is kept goes on growing old: also
+ * after a move, once it has had failover.stall. */
+static void a_node_that_answers_no_pings_makes_nobody_keep_more(void **state)
+{
+    (void)state;
+    static const char *const move[] = {
+        "move drain n2",  "node1 connected",
+        "node1 accepts",  "node1 status status NetStream.Publish.Start",
+        "claim_moved 9",  "audience ready",
+        "audience ready", NULL};
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    play_lines(&stage, to_relay);
+    for (int moved = 0; moved < 2; moved++) {
+        for (int i = 0; i < 100; i++) {
+            char line[64];
+            stage_run_until(&stage, stage.now_ms + 100);
+            snprintf(line, sizeof line, "client audio %d 20", 10000 * moved + 100 * i);
+            assert_true(script_do(&stage, line));
+        }
+        assert_in_range(stage.s.rehome.keep.count, 30, 35); /* failover.reach of it */
+        stage_take(&stage, trace);
+        if (!moved)
+            play_lines(&stage, move);
+        assert_int_equal(stage.s.state, SESS_RELAY);
+    }
+    stage_deinit(&stage);
+}
+
 /* ---- memory ---- */
 
 static void short_memory_closes_with_that_reason(void **state)
@@ -402,6 +433,7 @@ int main(void)
         cmocka_unit_test(no_state_waits_for_ever),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
+        cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
