@@ -157,6 +157,7 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     close_current(s);
     s->current = r->link;
     r->link = -1;
+    r->again_here = strcmp(s->node, r->node) == 0;
     memcpy(s->node, r->node, sizeof s->node);
     s->links[s->current].state = NODE_LIVE;
     s->node_started_ms = now_ms;
@@ -221,9 +222,9 @@ static void begin(struct session *s, enum rehome_cause cause, uint64_t now_ms)
 static bool may_be_refusal(const struct session *s, enum rehome_cause cause, uint64_t now_ms)
 {
     const struct session_rehome *r = &s->rehome;
-    const bool early = r->count == 0 && now_ms - s->node_started_ms < REFUSED_WITHIN_MS;
     const bool again = r->again_ms != 0 && now_ms - r->again_ms < REFUSED_AGAIN_MS;
-    return cause == REHOME_ENDED && (early || again);
+    const bool early = (r->count == 0 || again) && now_ms - s->node_started_ms < REFUSED_WITHIN_MS;
+    return cause == REHOME_ENDED && (early || (again && r->again_here));
 }
 
 static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)

@@ -174,11 +174,12 @@ struct session_rehome {
     char node[NODE_ID_MAX]; /* it goes to */
     uint64_t began_ms, grace_until_ms;
     uint32_t rounds;   /* how often no node was found */
-    uint64_t again_ms; /* when the link to the same node was last made anew; 0: never */
+    uint64_t again_ms; /* when a link that had ended was last made anew; 0: never */
     bool waiting;      /* ACT_AUDIENCE is being answered */
     bool claimed;      /* publisher: the claim says that the stream is on its way to node */
     bool returned;     /* publisher: the claim is taken back, the stream stays where it is */
     bool again;        /* player: on its way back to the same node */
+    bool again_here;   /* the link that was made anew is the one in use: the node is the same */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
     bool denied;       /* player: the node that it followed its stream to does not want it */
     /* publisher */

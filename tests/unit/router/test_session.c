@@ -361,6 +361,27 @@ static void a_node_that_goes_mad_after_an_hour_is_left(void **state)
 
 /* ---- moves ---- */
 
+/* A second node that ends is not the first one that ends twice: it has not refused the stream. */
+static void nodes_restarted_one_after_the_other_refuse_nothing(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "node0 ended",     "node0 failed",   "placed n2",
+        "node0 connected", "node0 accepts",  "node0 status status NetStream.Publish.Start",
+        "claim_moved 9",   "audience ready", NULL};
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    play_lines(&stage, to_relay);
+    stage_run_until(&stage, stage.now_ms + 2000);
+    play_lines(&stage, lines);
+    assert_int_equal(stage.s.state, SESS_RELAY);
+    stage_run_until(&stage, stage.now_ms + 5000);
+    assert_true(script_do(&stage, "node0 ended"));
+    assert_int_equal(stage.s.rehome.phase, RH_LINK); /* and not RH_CHECK */
+    assert_string_equal(stage.s.rehome.node, "n2");
+    stage_deinit(&stage);
+}
+
 /* Of a node that answers no pings no silence is known, so what is kept goes on growing old: also
  * after a move, once it has had failover.stall. */
 static void a_node_that_answers_no_pings_makes_nobody_keep_more(void **state)
@@ -433,6 +454,7 @@ int main(void)
         cmocka_unit_test(no_state_waits_for_ever),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
+        cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
