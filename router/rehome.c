@@ -459,17 +459,20 @@ void rehome_node_heard(struct session *s, uint64_t now_ms)
 
 /* An old process may still take connections: another try. When it no longer does, the name is taken
  * because the stream is on the new process already: it came between that process's start and our
- * hearing of it. */
+ * hearing of it. Not so where the new one has had it from us and lost it: that is still to be done.
+ */
 static void reload_refused(struct session *s, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
+    const bool was_there = r->claimed;
     r->phase = RH_NONE;
     if (now_ms - r->began_ms < RELOAD_TRY_MS) {
         enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
         return;
     }
     stay(s, now_ms);
-    s->node_started_ms = now_ms;
+    if (!was_there)
+        s->node_started_ms = now_ms;
 }
 
 void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)

@@ -361,6 +361,31 @@ static void a_node_that_goes_mad_after_an_hour_is_left(void **state)
 
 /* ---- moves ---- */
 
+/* A node's new process has had the stream and lost it: it is not taken for done. */
+static void a_reload_that_ends_halfway_is_still_to_be_done(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"move reload",
+                                        "node1 connected",
+                                        "node1 accepts",
+                                        "node1 status status NetStream.Publish.Start",
+                                        "claim_moved 9",
+                                        "node1 ended",
+                                        NULL};
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    play_lines(&stage, to_relay);
+    const uint64_t began_ms = stage.s.node_started_ms;
+    stage_run_until(&stage, began_ms + 100);
+    play_lines(&stage, lines);
+    stage_run_until(&stage, stage.now_ms + 4000);
+    assert_int_equal(stage.s.state, SESS_REHOME);
+    assert_true(script_do(&stage, "claim_moved 10"));
+    assert_int_equal(stage.s.state, SESS_RELAY);
+    assert_int_equal(stage.s.node_started_ms, began_ms);
+    stage_deinit(&stage);
+}
+
 /* A second node that ends is not the first one that ends twice: it has not refused the stream. */
 static void nodes_restarted_one_after_the_other_refuse_nothing(void **state)
 {
@@ -454,6 +479,7 @@ int main(void)
         cmocka_unit_test(no_state_waits_for_ever),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
+        cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
         cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(short_memory_closes_with_that_reason),
