@@ -705,11 +705,11 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
         publisher_done(s, now_ms);
 }
 
-void rehome_publisher_media(struct session *s, uint64_t now_ms)
+void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
 {
-    struct session_rehome *r = &s->rehome; /* what came is kept already, the next of the replay */
-    if (s->state == SESS_REHOME && r->caught_up && fresh_link(s))
-        (void)replay_some(s, UINT32_MAX, UINT32_MAX, now_ms);
+    struct node_link *n = fresh_link(s);
+    if (s->state == SESS_REHOME && s->rehome.caught_up && n && node_link_send(n, m) != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
 
 /* ---- players ---- */

@@ -472,7 +472,7 @@ static void on_client_media(struct session *s, struct rtmp_msg *m, uint64_t now_
     rehome_keep(s, m, now_ms);
     pass_to_node(s, m, now_ms);
     if (s->state == SESS_REHOME)
-        rehome_publisher_media(s, now_ms);
+        rehome_publisher_media(s, m, now_ms);
 }
 
 /* Messages for the node. FCUnpublish names the stream once more, token and all. */

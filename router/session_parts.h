@@ -59,8 +59,8 @@ void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_m
 void rehome_planned(struct session *s, enum rehome_cause cause, const char *node, uint64_t now_ms);
 /* Media of a player, from whichever link. */
 void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms);
-/* While the session is SESS_REHOME: more of the publisher's media is kept. */
-void rehome_publisher_media(struct session *s, uint64_t now_ms);
+/* While the session is SESS_REHOME: more of the publisher's media, which is kept already. */
+void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
 /* Everything that happens to the link being set up. */
 void rehome_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t now_ms);

@@ -386,6 +386,34 @@ static void a_reload_that_ends_halfway_is_still_to_be_done(void **state)
     stage_deinit(&stage);
 }
 
+/* Both nodes carry the stream: it does not matter what of it can be kept. */
+static void the_second_node_gets_what_is_too_large_to_be_kept(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "client video 0 400", "move drain",
+        "placed n2",          "node1 connected",
+        "node1 accepts",      "node1 status status NetStream.Publish.Start",
+        "claim_moved 9",      "audience ready",
+        "audience behind",    NULL};
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    stage.failover.gop_bytes = 8 * 1024;
+    play_lines(&stage, to_relay);
+    play_lines(&stage, lines);
+    assert_int_equal(stage.s.rehome.phase, RH_OVERLAP);
+    for (int i = 1; i <= 3; i++) {
+        char line[64];
+        stage_take(&stage, trace);
+        snprintf(line, sizeof line, "client video %d 6000", 40 * i);
+        assert_true(script_do(&stage, line));
+        stage_take(&stage, trace);
+        snprintf(line, sizeof line, "node1 < video %d 6000\n", 40 * i);
+        assert_non_null(strstr(trace, line));
+    }
+    stage_deinit(&stage);
+}
+
 /* A second node that ends is not the first one that ends twice: it has not refused the stream. */
 static void nodes_restarted_one_after_the_other_refuse_nothing(void **state)
 {
@@ -482,6 +510,7 @@ int main(void)
         cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
         cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
+        cmocka_unit_test(the_second_node_gets_what_is_too_large_to_be_kept),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
