@@ -657,10 +657,10 @@ static void replay_batch(struct session *s, uint64_t now_ms)
     const uint64_t ms = now_ms - s->rehome.batch_ms;
     const bool read = new_node_has_read(s) || (!new_node_answers(s) && ms > BATCH_ANSWER_MS);
     enter_phase(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
-    if (ms > s->env->failover->stall_ms) /* it hangs */
-        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
-    else if (rtmp_chunk_writer_empty(&fresh_link(s)->link.out) && read)
+    if (rtmp_chunk_writer_empty(&fresh_link(s)->link.out) && read)
         send_batch(s, now_ms);
+    else if (ms > s->env->failover->stall_ms) /* it hangs */
+        rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
 }
 
 static void start_replay(struct session *s, uint64_t now_ms)

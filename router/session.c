@@ -17,6 +17,8 @@ enum {
     ENDS_AGAIN_MS = 500,
     ENDS_HELD_MAX = 8, /* nodes say it with two or three messages */
     STATUS_TEXT_MAX = 160,
+    LATE_MS = 200, /* beyond what timers are late by on a busy machine */
+    LATE_AGAIN_MS = 20,
 };
 
 static const struct {
@@ -939,6 +941,15 @@ static void on_stalled(struct session *s, uint64_t now_ms)
         session_close(s, WHY_NODE_STALLED, now_ms);
 }
 
+/* We did not run: what a node has said meanwhile is read first, so that it is not blamed. */
+static bool put_off_phase(struct session *s, uint64_t now_ms)
+{
+    if (now_ms - s->phase_deadline_ms <= LATE_MS || s->phase_deadline_ms == s->phase_put_off_ms)
+        return false;
+    s->phase_put_off_ms = s->phase_deadline_ms = now_ms + LATE_AGAIN_MS;
+    return true;
+}
+
 static void on_tick(struct session *s, uint64_t now_ms)
 {
     if (due(s->flush_deadline_ms, now_ms)) {
@@ -950,7 +961,7 @@ static void on_tick(struct session *s, uint64_t now_ms)
         if (s->state == SESS_CLOSING)
             return;
     }
-    if (due(s->phase_deadline_ms, now_ms)) {
+    if (due(s->phase_deadline_ms, now_ms) && !put_off_phase(s, now_ms)) {
         s->phase_deadline_ms = 0;
         on_phase_deadline(s, now_ms);
     }

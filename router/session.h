@@ -270,6 +270,7 @@ struct session {
     /* time, monotonic ms; 0: none */
     uint64_t created_ms, asked_ms, started_ms, node_started_ms;
     uint64_t state_deadline_ms, phase_deadline_ms, play_start_ms, ghost_until_ms, stall_deadline_ms;
+    uint64_t phase_put_off_ms;  /* phase_deadline_ms, if it has been put off to then */
     uint64_t flush_deadline_ms; /* for node links that are not current */
     uint64_t heard_ms, pinged_ms;
 

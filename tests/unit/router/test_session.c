@@ -273,6 +273,44 @@ static void no_state_waits_for_ever(void **state)
     }
 }
 
+/* The loop stood still for longer than a node has for its answer, which has come meanwhile. */
+static void a_node_is_not_blamed_for_a_late_loop(void **state)
+{
+    (void)state;
+    static const char *const move[] = {"move drain n2",
+                                       "node1 connected pings",
+                                       "node1 accepts",
+                                       "node1 status status NetStream.Publish.Start",
+                                       "claim_moved 9",
+                                       "audience ready",
+                                       NULL};
+    const struct session_event tick = {.kind = SE_TICK};
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    for (int i = 0; i < 6; i++)
+        assert_true(script_do(&stage, to_relay[i]));
+    stage.now_ms += 5000;
+    stage_step(&stage, &tick);
+    for (int i = 6; to_relay[i]; i++)
+        assert_true(script_do(&stage, to_relay[i]));
+    assert_int_equal(stage.s.state, SESS_RELAY);
+    for (int i = 0; i < 150; i++) { /* more than is replayed at once */
+        char line[64];
+        snprintf(line, sizeof line, "client audio %d 20", 10 * i);
+        assert_true(script_do(&stage, line));
+    }
+    play_lines(&stage, move);
+    assert_int_equal(stage.s.rehome.phase, RH_REPLAY);
+    stage.now_ms += 5000;
+    stage_step(&stage, &tick);
+    for (int i = 0; i < 2; i++)
+        assert_true(script_do(&stage, "node1 pong"));
+    stage_run_until(&stage, stage.now_ms + 50);
+    assert_int_equal(stage.s.rehome.phase, RH_OVERLAP);
+    assert_int_equal(stage.s.last_fail, FAIL_NONE);
+    stage_deinit(&stage);
+}
+
 /* Whatever the moment, a close from outside ends in ACT_FREE and leaves nothing. */
 static void it_can_be_closed_at_any_moment(void **state)
 {
@@ -505,6 +543,7 @@ int main(void)
         cmocka_unit_test(a_flood_of_pings_that_reads_nothing_is_bounded),
         cmocka_unit_test(tiny_messages_are_bounded_too),
         cmocka_unit_test(no_state_waits_for_ever),
+        cmocka_unit_test(a_node_is_not_blamed_for_a_late_loop),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
         cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
