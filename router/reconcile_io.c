@@ -27,6 +27,7 @@ struct left {
     uint32_t claim_count;
     struct moved_stream moved[STORE_WRITE_RECORDS];
     uint32_t moved_count;
+    bool moving; /* of some it is not known yet where they will be */
 };
 
 static int by_id(const void *a, const void *b)
@@ -72,6 +73,12 @@ static bool look_at_session(void *arg, const struct session_record *r)
     return l->session_count < STORE_WRITE_RECORDS;
 }
 
+/* It is on its way, and its claim does not say so. */
+static bool is_moving(const struct session *s)
+{
+    return s->state == SESS_REHOME && !s->rehome.claimed;
+}
+
 /* Where the stream is by its claim is not where it is. */
 static bool has_moved(const struct session *s, const struct claim *claim)
 {
@@ -90,6 +97,8 @@ static bool look_at_claim(void *arg, const struct claim *claim)
     else if (has_moved(&c->s, claim))
         l->moved[l->moved_count++] = (struct moved_stream){
             .publisher = c, .on_its_way = strcmp(claim->next, c->s.node) == 0};
+    else
+        l->moving = l->moving || is_moving(&c->s);
     return l->claim_count < STORE_WRITE_RECORDS && l->moved_count < STORE_WRITE_RECORDS;
 }
 
@@ -135,5 +144,6 @@ void reconcile(struct worker *w)
         w->store_missed = true;
     else
         write_moved(&l);
+    w->store_missed = w->store_missed || l.moving;
     free(l.own);
 }

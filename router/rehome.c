@@ -675,14 +675,16 @@ static void start_replay(struct session *s, uint64_t now_ms)
 
 /* Players are waited for as long as failover.grace. On a machine that is too busy for that it takes
  * longer, and they must not come after the replay: of a node that answers pings, and so those
- * behind their play, it is known that it will say when they are there. */
+ * behind their play, it is known that it will say when they are there. Of a move that could not be
+ * written nobody has heard. */
 static uint64_t audience_until_ms(const struct session *s)
 {
     const struct session_rehome *r = &s->rehome;
     const struct config_failover *f = s->env->failover;
     const uint64_t longest_ms = r->grace_until_ms + 2 * f->stall_ms;
     const uint64_t held_ms = s->state_deadline_ms - f->give_up_ms / 2; /* its client */
-    if (r->phase != RH_AUDIENCE || !new_node_answers(s) || held_ms < r->grace_until_ms)
+    if (r->phase != RH_AUDIENCE || !r->claimed || !new_node_answers(s) ||
+        held_ms < r->grace_until_ms)
         return r->grace_until_ms;
     return longest_ms < held_ms ? longest_ms : held_ms;
 }
