@@ -608,13 +608,16 @@ static uint8_t *all_of(struct rtmp_chunk_writer *out, size_t *len)
 {
     uint8_t *buf = NULL;
     struct iovec iov[16];
-    size_t n;
+    size_t n, cap = 0;
     *len = 0;
     while ((n = rtmp_chunk_writer_iov(out, iov, 16, 64 * 1024)) > 0) {
         size_t batch = 0;
         for (size_t i = 0; i < n; i++) {
-            buf = realloc(buf, *len + batch + iov[i].iov_len);
-            require(buf != NULL);
+            if (*len + batch + iov[i].iov_len > cap) {
+                cap = 2 * (*len + batch + iov[i].iov_len);
+                buf = realloc(buf, cap);
+                require(buf != NULL);
+            }
             memcpy(buf + *len + batch, iov[i].iov_base, iov[i].iov_len);
             batch += iov[i].iov_len;
         }
