@@ -162,6 +162,8 @@ class Place:
         mark = self.health.mark()
         node.proc.signal(signal.SIGHUP)
         self.health.wait_log("node_reloaded", since=mark, node=node.id)
+        # what begins there just then may have its publisher on the one process and players on the other (docs/rehoming.md)
+        procs.eventually(lambda: int(node.stat().findtext("uptime")) > 1, what="all new connections are the new process's")
 
     def drain(self):
         node = self.some_node()
