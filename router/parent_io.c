@@ -254,12 +254,12 @@ static void stop(struct parent *p)
 {
     if (!p->stopping) {
         notify_send("STOPPING=1");
-        LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPING,
-            log_u64(K_MS, p->config->router.shutdown_grace_ms));
         listen_close(&p->listen, WORKERS_MAX);
         if (p->id_lock >= 0)
             close(p->id_lock); /* a successor need not wait for our last sessions */
         p->id_lock = -1;
+        LOG(&p->log, LOG_INFO, EV_ROUTER_STOPPING,
+            log_u64(K_MS, p->config->router.shutdown_grace_ms));
     }
     p->stopping = true;
     signal_workers(p, SIGTERM);
