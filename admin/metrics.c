@@ -543,9 +543,17 @@ static void write_node_infos(FILE *out, const struct metric *m, const struct met
 
 /* ---- per process ---- */
 
-static const char *kind_name(enum process_kind k)
+/* A healthd that stands by has a record beside that of the one that works. */
+static bool stands_by(const struct process_record *p)
 {
-    return k == PROCESS_ROUTER ? "router" : k == PROCESS_HEALTHD ? "healthd" : "admin";
+    return p->kind == PROCESS_HEALTHD && p->id.slot == HEALTHD_STANDBY_SLOT;
+}
+
+static const char *kind_name(const struct process_record *p)
+{
+    static const char *const names[] = {
+        [PROCESS_ROUTER] = "router", [PROCESS_HEALTHD] = "healthd", [PROCESS_ADMIN] = "admin"};
+    return stands_by(p) ? "healthd_standby" : names[p->kind];
 }
 
 static void write_process_info(FILE *out, const struct metric *m, const struct process_record *p)
@@ -554,8 +562,8 @@ static void write_process_info(FILE *out, const struct metric *m, const struct p
     if (p->kind == PROCESS_ROUTER)
         worker_label(p, worker);
     escape_label(p->version, version, sizeof version);
-    (void)snprintf(labels, sizeof labels, "{kind=\"%s\",%.128s%sversion=\"%s\"}",
-                   kind_name(p->kind), worker, worker[0] ? "," : "", version);
+    (void)snprintf(labels, sizeof labels, "{kind=\"%s\",%.128s%sversion=\"%s\"}", kind_name(p),
+                   worker, worker[0] ? "," : "", version);
     write_sample(out, m, labels, 1);
 }
 
@@ -633,7 +641,7 @@ static void write_process(FILE *out, const struct metric *m, const struct proces
     const bool alive = census_alive(p, now_ms), router = p->kind == PROCESS_ROUTER;
     if (m->per == PER_PROCESS_INFO && alive)
         write_process_info(out, m, p);
-    else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD)
+    else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD && !stands_by(p))
         write_sample(out, m, "", field_of(m, p));
     else if (m->per == PER_REASON && router)
         write_reasons(out, m, p);

@@ -19,8 +19,6 @@ enum {
     TICKS_PER_SECOND = 2,
     SENT_TICKS = 6, /* sessions refresh their counters every few seconds */
     READERS_CHECK_TICKS = 20,
-    SLOT_ACTIVE = 0, /* of the process record: routers look at this one's heartbeat */
-    SLOT_STANDBY = 1,
 };
 
 static const char lease_name[] = "healthd";
@@ -73,7 +71,7 @@ static bool read_nodes(struct healthd *h)
 static void become_active(struct healthd *h)
 {
     h->active = true;
-    start_record(h, SLOT_ACTIVE);
+    start_record(h, HEALTHD_ACTIVE_SLOT);
     beat(h); /* first: without it verdicts read as unknown */
     (void)read_nodes(h);
     rounds_set_nodes(h);
@@ -84,7 +82,7 @@ static void become_standby(struct healthd *h)
 {
     h->active = false;
     rounds_stop(h);
-    start_record(h, SLOT_STANDBY);
+    start_record(h, HEALTHD_STANDBY_SLOT);
     beat(h);
     LOG(&h->log, LOG_INFO, EV_HEALTHD_STANDBY, log_u64(K_NODES, h->nodes->count));
 }

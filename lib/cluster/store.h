@@ -249,11 +249,12 @@ enum rehome_cause {
 enum { REHOME_CAUSE_COUNT = REHOME_COMMAND + 1 };
 const char *rehome_cause_name(enum rehome_cause c); /* "ended", "silent", "bad", "drain", "reload", "command" */
 
+enum { HEALTHD_ACTIVE_SLOT = 0, /* routers look at this one's heartbeat */ HEALTHD_STANDBY_SLOT };
 enum { PROCESS_CLOSED_COUNT = 64 }; /* room for reasons to come */
 _Static_assert((int)WHY_COUNT <= (int)PROCESS_CLOSED_COUNT, "a reason has no counter");
 struct process_record {
     enum process_kind kind;
-    struct worker_id id; /* routers; the others: slot 0, router "", written by the holder of the lease alone */
+    struct worker_id id; /* routers; the others: router "", slot 0; a healthd that stands by: HEALTHD_STANDBY_SLOT */
     uint32_t pid;
     char version[32];
     uint64_t started_ms, beat_ms;
