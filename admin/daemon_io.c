@@ -139,6 +139,7 @@ static void beat(struct daemon_state *d, uint64_t now)
     d->beat_at_ms = now + BEAT_MS;
     d->record.beat_ms = clock_wall_ms();
     d->record.requests = d->api.requests;
+    d->record.lines_lost += log_count_lost(&d->log);
     const enum err e = store_process_beat(d->store, &d->record);
     if (e == ERR_OK)
         d->api.requests_recorded = d->record.requests;
@@ -231,8 +232,10 @@ static void take_predecessor(struct daemon_state *d)
     d->record = (struct process_record){
         .kind = PROCESS_ADMIN, .pid = (uint32_t)getpid(), .started_ms = clock_wall_ms()};
     (void)snprintf(d->record.version, sizeof d->record.version, "%s", WEIR_VERSION);
-    if (store_process_get(d->store, PROCESS_ADMIN, &d->record.id, &old) == ERR_OK)
+    if (store_process_get(d->store, PROCESS_ADMIN, &d->record.id, &old) == ERR_OK) {
         d->api.requests = d->api.requests_recorded = old.requests;
+        d->record.lines_lost = old.lines_lost;
+    }
 }
 
 static bool start(struct daemon_state *d, char *error)

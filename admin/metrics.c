@@ -14,6 +14,7 @@ enum metric_per {
     PER_WORKER,      /* a router's worker, dead ones too: counters never fall */
     PER_LIVE_WORKER, /* one with a fresh heartbeat: what only the living have */
     PER_HEALTHD,
+    PER_PROCESS,          /* a worker or another daemon, dead ones too */
     PER_REASON,           /* a worker and a reason for which sessions were closed */
     PER_CAUSE,            /* a worker and a cause for which streams were moved */
     PER_WORKER_HISTOGRAM, /* a worker, and each bucket of its histogram */
@@ -136,6 +137,12 @@ static const struct metric metrics[] = {
      .kind = METRIC_GAUGE,
      .per = PER_PROCESS_INFO,
      .help = "Version of each living process: always 1."},
+    {.name = "weir_log_lines_lost_total",
+     .kind = METRIC_COUNTER,
+     .per = PER_PROCESS,
+     .help = "Log lines that were not written because whoever reads the log was too slow; those of "
+             "a router's parent are its first worker's.",
+     FIELD(process_record, lines_lost)},
     {.name = "weir_node_info",
      .kind = METRIC_GAUGE,
      .per = PER_NODE_INFO,
@@ -556,15 +563,31 @@ static const char *kind_name(const struct process_record *p)
     return stands_by(p) ? "healthd_standby" : names[p->kind];
 }
 
-static void write_process_info(FILE *out, const struct metric *m, const struct process_record *p)
+/* kind, and which of a router's workers. */
+static void process_label(const struct process_record *p, char *buf)
 {
-    char labels[LABELS_MAX], worker[LABELS_MAX] = "", version[2 * sizeof p->version];
+    char worker[LABELS_MAX] = "";
     if (p->kind == PROCESS_ROUTER)
         worker_label(p, worker);
+    (void)snprintf(buf, LABELS_MAX, "kind=\"%s\"%s%.128s", kind_name(p), worker[0] ? "," : "",
+                   worker);
+}
+
+static void write_process_info(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], process[LABELS_MAX], version[2 * sizeof p->version];
+    process_label(p, process);
     escape_label(p->version, version, sizeof version);
-    (void)snprintf(labels, sizeof labels, "{kind=\"%s\",%.128s%sversion=\"%s\"}", kind_name(p),
-                   worker, worker[0] ? "," : "", version);
+    (void)snprintf(labels, sizeof labels, "{%.256s,version=\"%s\"}", process, version);
     write_sample(out, m, labels, 1);
+}
+
+static void write_counted(FILE *out, const struct metric *m, const struct process_record *p)
+{
+    char labels[LABELS_MAX], process[LABELS_MAX];
+    process_label(p, process);
+    (void)snprintf(labels, sizeof labels, "{%.256s}", process);
+    write_sample(out, m, labels, field_of(m, p));
 }
 
 static void write_reasons(FILE *out, const struct metric *m, const struct process_record *p)
@@ -641,6 +664,8 @@ static void write_process(FILE *out, const struct metric *m, const struct proces
     const bool alive = census_alive(p, now_ms), router = p->kind == PROCESS_ROUTER;
     if (m->per == PER_PROCESS_INFO && alive)
         write_process_info(out, m, p);
+    else if (m->per == PER_PROCESS)
+        write_counted(out, m, p);
     else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD && !stands_by(p))
         write_sample(out, m, "", field_of(m, p));
     else if (m->per == PER_REASON && router)
@@ -719,6 +744,7 @@ char *metrics_reference(void)
         [PER_WORKER] = "worker",
         [PER_LIVE_WORKER] = "worker",
         [PER_HEALTHD] = "",
+        [PER_PROCESS] = "kind, worker",
         [PER_REASON] = "worker, reason",
         [PER_CAUSE] = "worker, reason",
         [PER_WORKER_HISTOGRAM] = "worker",

@@ -56,6 +56,7 @@ static void beat(struct healthd *h)
 {
     h->process.beat_ms = clock_wall_ms();
     h->process.memory_bytes = h->rounds.env.blocks.live_bytes;
+    h->process.lines_lost += log_count_lost(&h->log);
     (void)healthd_store_ok(h, store_process_beat(h->store, &h->process), "heartbeat");
 }
 

@@ -280,6 +280,7 @@ static void turn(struct parent *p)
     const uint64_t now = clock_mono_ms();
     kill_hung(p, now);
     restart_dead(p, now);
+    atomic_fetch_add(&p->shared->lines_lost, log_count_lost(&p->log));
     if (p->watchdog_ms && now >= p->watchdog_at_ms) {
         notify_send("WATCHDOG=1");
         p->watchdog_at_ms = now + p->watchdog_ms;

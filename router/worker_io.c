@@ -260,6 +260,14 @@ static void decide_rest(struct worker *w)
     w->relay_events = 0;
 }
 
+/* The parent does not open the store: what its log lost is counted by the first worker. */
+static void count_lost_lines(struct worker *w)
+{
+    w->process.lines_lost += log_count_lost(&w->log);
+    if (w->id.slot == 0)
+        w->process.lines_lost += atomic_exchange(&w->shared->lines_lost, 0);
+}
+
 static void beat(struct worker *w)
 {
     struct process_record *p = &w->process;
@@ -269,6 +277,7 @@ static void beat(struct worker *w)
     p->memory_bytes = w->blocks.live_bytes;
     p->loop_turn_max_us = w->turn_max_us;
     w->turn_max_us = 0;
+    count_lost_lines(w);
     for (struct session_conn *c = w->conns; c; c = c->next) {
         if (c->s.leads) {
             p->shared_links++;
@@ -703,6 +712,7 @@ static void deinit(struct worker *w)
         bool left = true;
         while (left && store_slot_clean(w->store, &w->id, clock_wall_ms(), &left) == ERR_OK)
             ;
+        count_lost_lines(w);
         (void)worker_store_ok(w, store_process_beat(w->store, &w->process), "heartbeat");
         store_close(w->store);
     }

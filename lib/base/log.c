@@ -124,6 +124,13 @@ void log_init(struct log *l, int fd, enum log_level level, enum log_format forma
     *l = (struct log){.fd = fd, .level = level, .format = format, .worker = -1};
 }
 
+uint64_t log_count_lost(struct log *l)
+{
+    const uint64_t lost = l->dropped - l->dropped_counted;
+    l->dropped_counted = l->dropped;
+    return lost;
+}
+
 /* ---- values ---- */
 
 /* Length of the UTF-8 sequence at s (RFC 3629: no overlong forms, no surrogates) and its code

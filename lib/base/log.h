@@ -105,7 +105,8 @@ struct log {
     bool stream_names;
     int worker; /* -1: no worker= in the lines */
     uint64_t lines, dropped;
-    uint64_t dropped_said; /* of them, by EV_LINES_LOST */
+    uint64_t dropped_said;    /* of them, by EV_LINES_LOST */
+    uint64_t dropped_counted; /* of them, by log_count_lost() */
 };
 
 struct log_field {
@@ -142,6 +143,8 @@ void log_write(struct log *l, enum log_level level, enum log_event event, const 
     log_write(l, level, event, (const struct log_field[]){__VA_ARGS__},                            \
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
+/* Lines lost since it was asked last, for a process's counter. */
+uint64_t log_count_lost(struct log *l);
 /* The line without writing it (now_ms: Unix time); returns its length, newline included. buf: LOG_LINE_MAX. */
 size_t log_format_line(const struct log *l, uint64_t now_ms, enum log_level level, enum log_event event,
                        const struct log_field *f, size_t n, char *buf);

@@ -275,6 +275,7 @@ struct process_record {
     uint64_t share_skips;                  /* a player of one was so slow that it missed a group of pictures */
     uint64_t checks, check_failures, transitions; /* healthd: of all nodes, deleted ones too */
     uint64_t requests;                            /* admin */
+    uint64_t lines_lost;                          /* of its log; with those of a router's parent in slot 0 */
     uint64_t memory_bytes;                        /* in use now: blocks of the pool */
     uint32_t loop_turn_max_us;                    /* longest turn of the event loop since the last beat, by wall clock */
     struct process_histogram loop_turns;          /* CPU time of all */

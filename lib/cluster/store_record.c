@@ -203,7 +203,7 @@ static void rd_histogram(struct rd *r, struct process_histogram *h)
 }
 
 /* The totals in the order of the record. */
-enum { PROCESS_TOTALS = 22 };
+enum { PROCESS_TOTALS = 23 };
 static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, accepted),
     offsetof(struct process_record, refused),
@@ -227,6 +227,7 @@ static const size_t process_totals[PROCESS_TOTALS] = {
     offsetof(struct process_record, kept_stream_bytes),
     offsetof(struct process_record, shared_links),
     offsetof(struct process_record, share_skips),
+    offsetof(struct process_record, lines_lost),
 };
 
 size_t process_record_write(const struct process_record *p, uint8_t *buf)

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
 
+import admin
 import procs
 import pytest
 import rtmp
@@ -91,8 +93,8 @@ def test_two_routers_do_not_share_an_id(fakes, router, client):
     assert r.proc.wait() == 0
 
 
-def test_log_that_nobody_reads(fakes, router):
-    """Lines that find no room are lost; nobody waits for them."""
+def test_log_that_nobody_reads(fakes, router, stack, tmp_path):
+    """Lines that find no room are lost and counted, those of the parent too; nobody waits for them."""
     r = router(fakes(1), start=False, log={"unrouted": 100000})
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -101,6 +103,18 @@ def test_log_that_nobody_reads(fakes, router):
         procs.eventually(lambda: serves(r), what="it serves")
         for _ in range(100):
             assert serves(r)
+        a = admin.Admin(tmp_path / "admin", r)
+        stack.append(a)
+
+        def lost():
+            found = re.search(r'^weir_log_lines_lost_total{kind="router",worker="router1/0"} (\d+)$', a.ask("GET", "/metrics").body.decode(), re.M)
+            return int(found[1])
+
+        procs.eventually(lost, what="lost lines are counted")
+        for _ in range(3):  # the worker says nothing of a reload
+            before = lost()
+            proc.send_signal(signal.SIGHUP)
+            procs.eventually(lambda: lost() > before, what="the parent's line is counted")
         proc.terminate()
         assert proc.wait(procs.DEADLINE) == 0
     finally:

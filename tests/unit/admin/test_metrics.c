@@ -50,12 +50,13 @@ static int setup(void **state)
     }
     f->facts.nodes->version = 9;
     f->processes[1].beat_ms = now_ms - 60000; /* dead, but it has counted */
+    f->processes[1].lines_lost = 5;
     f->processes[0].closed[WHY_NO_NODE] = 3;
     process_histogram_add(&f->processes[0].setup[SETUP_DIAL], 300);
     process_histogram_add(&f->processes[0].setup[SETUP_DIAL], 5000000);
     process_histogram_add_gap(&f->processes[0].rehome_gap, 2500000);
-    f->processes[WORKERS] =
-        (struct process_record){.kind = PROCESS_HEALTHD, .beat_ms = now_ms, .checks = 44};
+    f->processes[WORKERS] = (struct process_record){
+        .kind = PROCESS_HEALTHD, .beat_ms = now_ms, .checks = 44, .lines_lost = 7};
     f->processes[WORKERS + 1] = (struct process_record){
         .kind = PROCESS_HEALTHD, .id.slot = HEALTHD_STANDBY_SLOT, .beat_ms = now_ms};
     f->all = (struct metrics_facts){.facts = &f->facts,
@@ -95,6 +96,9 @@ static void test_samples(void **state)
         "weir_process_info{kind=\"router\",worker=\"r1/0\",version=\"1\"} 1",
         "weir_process_info{kind=\"healthd\",version=\"\"} 1",
         "weir_process_info{kind=\"healthd_standby\",version=\"\"} 1",
+        "weir_log_lines_lost_total{kind=\"router\",worker=\"r1/1\"} 5",
+        "weir_log_lines_lost_total{kind=\"healthd\"} 7",
+        "weir_log_lines_lost_total{kind=\"healthd_standby\"} 0",
         "weir_router_up{worker=\"r1/0\"} 1",
         "weir_router_up{worker=\"r1/1\"} 0",
         "weir_router_connections_total{worker=\"r1/1\"} 11",

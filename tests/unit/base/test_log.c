@@ -178,6 +178,8 @@ static void check_full(int reader, int writer)
     LOG(&l, LOG_INFO, EV_STORE_FAILED, log_text(K_DETAIL, "would not have been written"));
     LOG(&l, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, "no room for it either"));
     assert_int_equal(l.dropped, 2);
+    assert_int_equal(log_count_lost(&l), 2);
+    assert_int_equal(log_count_lost(&l), 0);
     const uint64_t before = l.lines;
     ssize_t n = read(reader, got, sizeof got);
     assert_true(n > 0 && got[n - 1] == '\n');

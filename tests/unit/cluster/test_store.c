@@ -117,7 +117,7 @@ static void test_other_schema(void **state)
     char error[CONFIG_ERROR_MAX];
     const struct store_options o = {.url = f->url, .live = f->live};
     const char *const dirs[] = {f->durable, f->live};
-    const uint64_t ours[] = {1, 6};
+    const uint64_t ours[] = {1, 7};
     for (size_t i = 0; i < 2; i++) {
         struct store *s = NULL;
         store_close(f->store);
@@ -843,6 +843,7 @@ static void test_processes(void **state)
                                .check_failures = 16,
                                .transitions = 17,
                                .requests = 18,
+                               .lines_lost = 24,
                                .memory_bytes = 19,
                                .loop_turn_max_us = 20,
                                .nodes_version = UINT64_MAX - 1};
