@@ -35,17 +35,23 @@ static bool stale(const struct place_call *call)
     return call->c->dead || call->serial != call->c->place_serial || !awaited;
 }
 
-static struct place_call *call_create(struct session_conn *c)
+static struct place_call *call_alloc(struct session_conn *c)
 {
     struct place_call *call = calloc(1, sizeof *call);
-    if (!call) {
-        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
+    if (!call)
         return NULL;
-    }
     call->c = c;
     call->serial = c->place_serial;
     call->key = c->s.key;
     c->place_waiting++;
+    return call;
+}
+
+static struct place_call *call_create(struct session_conn *c)
+{
+    struct place_call *call = call_alloc(c);
+    if (!call)
+        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_LIMIT_MEMORY});
     return call;
 }
 
@@ -187,6 +193,14 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
 
 /* ---- placing ---- */
 
+/* The one we took over from, and waiting players, may be this worker's own. */
+static void tell_claim(struct worker *w, const struct claim *claim, bool took_over)
+{
+    const bool here = took_over && strcmp(claim->previous.router, w->id.router) == 0;
+    place_ring(w, &claim->key, here ? UINT64_C(1) << claim->previous.slot : 0);
+    place_read_changes(w);
+}
+
 static void placed(struct session_conn *c, const char *node, enum place_reason reason,
                    const struct claim *claim, bool took_over)
 {
@@ -209,12 +223,8 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
                                                 c->found_live ? c->s.stream->found.publication : 0,
                                             .took_over = took_over,
                                             .wait_release = wait});
-    if (!claim)
-        return;
-    const bool here = took_over && strcmp(claim->previous.router, w->id.router) == 0;
-    place_ring(w, &claim->key, here ? UINT64_C(1) << claim->previous.slot : 0);
-    place_read_changes(
-        w); /* the one we took over from, and waiting players, may be this worker's own */
+    if (claim)
+        tell_claim(w, claim, took_over);
 }
 
 static void log_panic(struct worker *w, bool panic)
@@ -267,11 +277,31 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
         look_up(c);
     } else if (e == ERR_CONFLICT || e == ERR_FULL) {
         nowhere(c);
-    } else { /* the store is away: the hash alone decides, and the claim is missed until the next
-                publication */
+    } else { /* the store is away: the hash alone decides, and reconcile() takes the claim */
         (void)worker_store_ok(w, e, "claim");
         placed(c, was.node, was.reason, NULL, false);
     }
+}
+
+/* For the session's key and call->node, in place of the live claim that was found, if any. */
+static void ask_claim(struct place_call *call, uint32_t bound, uint64_t now_wall_ms,
+                      store_claim_cb *cb)
+{
+    struct session_conn *c = call->c;
+    struct claim_request req = {
+        .key = &call->key,
+        .node = call->node,
+        .bound = bound,
+        .worker = c->w->id,
+        .session = c->s.id,
+        .expect_epoch = c->found_live ? c->s.stream->found.epoch : 0,
+        .now_ms = now_wall_ms,
+        .hold_ms = c->w->config->placement.hold_ms,
+        .args_hash = c->s.args_hash,
+    };
+    if (c->addr_own)
+        memcpy(req.client_addr, c->addr, sizeof req.client_addr);
+    store_claim_take(c->w->store, &req, cb, call);
 }
 
 static void take_claim(struct session_conn *c, const struct place_result *r, uint64_t now_wall_ms)
@@ -283,20 +313,49 @@ static void take_claim(struct session_conn *c, const struct place_result *r, uin
     call->reason = r->reason;
     call->takes_over = c->found_live && !own;
     memcpy(call->node, r->node->conf.id, sizeof call->node);
-    struct claim_request req = {
-        .key = &call->key,
-        .node = call->node,
-        .bound = r->reason == PLACED_CLAIM ? UINT32_MAX : r->bound,
-        .worker = c->w->id,
-        .session = c->s.id,
-        .expect_epoch = c->found_live ? c->s.stream->found.epoch : 0,
-        .now_ms = now_wall_ms,
-        .hold_ms = c->w->config->placement.hold_ms,
-        .args_hash = c->s.args_hash,
-    };
-    if (c->addr_own)
-        memcpy(req.client_addr, c->addr, sizeof req.client_addr);
-    store_claim_take(c->w->store, &req, on_claim_taken, call);
+    ask_claim(call, r->reason == PLACED_CLAIM ? UINT32_MAX : r->bound, now_wall_ms, on_claim_taken);
+}
+
+static void on_missed_claim_taken(void *arg, enum err e, const struct claim *claim)
+{
+    struct place_call *call = arg;
+    const struct place_call was = *call;
+    struct session_conn *c = call_end(call);
+    struct worker *w = c->w;
+    const bool is_stale = c->dead || was.serial != c->place_serial || !place_misses_claim(c);
+    if (is_stale && e == ERR_OK)
+        (void)worker_store_ok(
+            w, store_claim_release(w->store, &was.key, claim->epoch, false, clock_wall_ms()),
+            "claim");
+    if (is_stale)
+        return;
+    if (e == ERR_CONFLICT) { /* whoever has it is the publisher for everybody else */
+        session_post(c, &(struct session_event){.kind = SE_TAKEN_OVER});
+        return;
+    }
+    if (!worker_store_ok(w, e, "claim"))
+        return;
+    c->s.claim_epoch = claim->epoch;
+    count_stream(w, was.node, true);
+    tell_claim(w, claim, was.takes_over);
+}
+
+bool place_misses_claim(const struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    return s->kind == SESSION_PUBLISH && s->placed && s->claim_epoch == 0 && s->state == SESS_RELAY;
+}
+
+void place_take_missed_claim(struct session_conn *c)
+{
+    struct place_call *call = call_alloc(c);
+    if (!call) {
+        (void)worker_store_ok(c->w, ERR_NO_MEMORY, "claim");
+        return;
+    }
+    call->takes_over = c->found_live && c->s.stream->found.session != c->s.id;
+    memcpy(call->node, c->s.node, sizeof call->node);
+    ask_claim(call, UINT32_MAX, clock_wall_ms(), on_missed_claim_taken);
 }
 
 static bool same_client(const struct session_conn *c, const struct claim *live)

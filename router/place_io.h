@@ -11,6 +11,10 @@ void place_release(struct session_conn *c);     /* ACT_RELEASE */
 void place_handed_over(struct session_conn *c); /* ACT_HANDED_OVER */
 /* Reads the change log and wakes the sessions concerned. */
 void place_read_changes(struct worker *w);
+/* A live publisher that was placed while the store could not be written. Its claim is taken now, in place of what was there then; if
+ * another one is there meanwhile, that is the publisher and this one ends. For reconcile_io.c. */
+bool place_misses_claim(const struct session_conn *c);
+void place_take_missed_claim(struct session_conn *c);
 /* Counters of a slice of the sessions go into the store. */
 void place_refresh_records(struct worker *w);
 /* For move_io.c: the session's record and its counts; how far this worker's players of the stream

@@ -5,6 +5,7 @@
 
 #include "base/clock_io.h"
 #include "router/move_io.h"
+#include "router/place_io.h"
 #include "router/session_io.h"
 
 struct left_claim {
@@ -130,6 +131,25 @@ static void write_moved(const struct left *l)
             move_write_claim(l->moved[i].publisher, l->moved[i].on_its_way);
 }
 
+/* Publishers that were placed without one; of those on their way the next call knows more. */
+static void take_missed(const struct left *l)
+{
+    struct worker *w = l->w;
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < l->own_count; i++) {
+        struct session_conn *c = l->own[i];
+        const struct session *s = &c->s;
+        if (c->dead || s->kind != SESSION_PUBLISH || !s->placed || s->claim_epoch != 0)
+            continue;
+        if (!place_misses_claim(c) || w->store_failed || taken == STORE_WRITE_RECORDS) {
+            w->store_missed = true;
+            continue;
+        }
+        taken++;
+        place_take_missed_claim(c);
+    }
+}
+
 void reconcile(struct worker *w)
 {
     struct left l = {.w = w};
@@ -144,6 +164,8 @@ void reconcile(struct worker *w)
         w->store_missed = true;
     else
         write_moved(&l);
+    if (!w->store_missed)
+        take_missed(&l);
     w->store_missed = w->store_missed || l.moving;
     free(l.own);
 }

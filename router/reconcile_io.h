@@ -1,5 +1,5 @@
-/* router/reconcile_io.h - after the store could not be written (disk full): what it still says of this worker and is over, goes, and where
- *                         streams of ours are by now is written.
+/* router/reconcile_io.h - after the store could not be written (disk full): what it still says of this worker and is over, goes, where
+ *                         streams of ours are by now is written, and publishers that were placed meanwhile get their claims.
  * Owner:  nothing outlives the call.   Thread: the worker's only thread.
  * Errors: what cannot be done now is done at the next call.   Tests: tests/system/test_failures.py, test_soak.py */
 #ifndef WEIR_ROUTER_RECONCILE_IO_H

@@ -281,3 +281,58 @@ def test_node_dies_while_the_disk_is_full(cluster, on_small_disk, client, publis
     assert late.play("kept")[0] == "NetStream.Play.Start"
     (first,) = late.recv_media(1, types=(rtmp.VIDEO,))
     viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
+
+
+def publish_without_claim(r, a, client, prefix):
+    """Publishers, of which the last one is not in the store: its disk is full, but may have room for some more."""
+    publishers = {}
+    while True:
+        name = f"{prefix}-{len(publishers)}"
+        publishers[name] = client(r)
+        assert publishers[name].publish(name)[0] == "NetStream.Publish.Start"
+        if f"live/{name}" not in {s["key"] for s in a.items("/api/v1/streams")}:
+            return publishers
+        assert len(publishers) < 500
+
+
+def test_publisher_that_came_while_the_disk_was_full(cluster, on_small_disk, client):
+    """Once the store can be written its stream is known."""
+    two = cluster(2)
+    r, a, disk = on_small_disk(two, placement={"duplicate_publish": "reject"})
+    mark = r.mark()
+    disk.fill()
+    publish_until_the_store_fails(r, client, mark)
+    publishers = publish_without_claim(r, a, client, "late")
+    disk.empty()
+
+    def known():
+        return {s["key"]: s["node"] for s in a.items("/api/v1/streams")}
+
+    where = {f"live/{name}" for name in publishers}
+    procs.eventually(lambda: where <= set(known()), what="all streams are known")
+    *_, name = publishers
+    key = f"live/{name}"
+    assert client(r).publish(name)[0] == "NetStream.Publish.BadName"
+    assert key in next(n for n in two if n.id == known()[key]).live()
+    publishers[name].close()
+    procs.eventually(lambda: key not in known(), what="it ends with its publisher")
+
+
+def test_publisher_that_another_claim_fences(fakes, on_small_disk, client):
+    """Who comes once the store can be written, before it says that somebody publishes already, is the publisher."""
+    r, a, disk = on_small_disk(fakes(2), placement={"duplicate_publish": "reject"})
+    for attempt in range(20):
+        mark = r.mark()
+        disk.fill()
+        publish_until_the_store_fails(r, client, mark)
+        publishers = publish_without_claim(r, a, client, f"late{attempt}")
+        name, early = publishers.popitem()
+        disk.empty()
+        late = client(r)
+        if late.publish(name)[0] == "NetStream.Publish.Start":
+            break
+    assert early.expect_status()[0] == "NetStream.Publish.BadName"
+    assert r.wait_log("stream_taken_over", since=mark)["stream"] == f"live/{name}"
+    r.wait_why("taken_over", since=mark)
+    (record,) = a.items("/api/v1/sessions?stream=" + api.quote(f"live/{name}"))
+    assert a.get(a.stream(f"live/{name}"))["publisher"] == record["id"]
