@@ -5,6 +5,7 @@
 
 #include "admin/page.h"
 #include "admin/routes.h"
+#include "config/json_text.h"
 
 enum { DENIED_LOG_EVERY_MS = 1000 };
 
@@ -211,9 +212,11 @@ void api_store_failed(struct http_reply *reply, enum err e)
 json_t *api_body(const struct http_request *req, struct http_reply *reply)
 {
     json_error_t error;
-    json_t *body = json_loadb(req->body ? req->body : "", req->body_len,
-                              JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-    if (!body)
+    json_t *body = json_text_parse(req->body ? req->body : "", req->body_len,
+                                   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (!body && json_error_code(&error) == json_error_out_of_memory)
+        api_store_failed(reply, ERR_NO_MEMORY);
+    else if (!body)
         http_reply_problem(reply, 400, "the body is not JSON: line %d, column %d: %s", error.line,
                            error.column, error.text);
     return body;

@@ -137,14 +137,18 @@ static json_t *versions_of(const struct process_record *list, uint32_t count, ui
     json_t *versions = json_object(), *array = json_array();
     const char *version;
     json_t *unused;
-    for (uint32_t i = 0; i < count; i++) {
+    bool whole = true;
+    for (uint32_t i = 0; i < count && whole; i++) {
         if (census_alive(&list[i], now_ms))
-            (void)json_object_set_new(versions, list[i].version, json_true());
+            whole = json_object_set_new(versions, list[i].version, json_true()) == 0;
     }
-    json_object_foreach(versions, version, unused)(void)
-        json_array_append_new(array, json_string(version));
+    json_object_foreach(versions, version, unused) whole =
+        whole && json_array_append_new(array, json_string(version)) == 0;
     json_decref(versions);
-    return array;
+    if (whole)
+        return array;
+    json_decref(array);
+    return NULL;
 }
 
 static json_t *view_cluster(const struct api *a, enum token_scope scope, const struct census *c,

@@ -167,17 +167,18 @@ void api_stream_delete(struct api *a, const struct http_request *req, struct api
     api_kick(a, &publisher, call, reply);
 }
 
-/* node "": wherever a router would place the stream. */
-static void check_target(struct api *a, const json_t *body, char node[NODE_ID_MAX],
-                         struct http_field_errors *errors)
+/* node "": wherever a router would place the stream. What is not OK is the store's failure. */
+static enum err check_target(struct api *a, const json_t *body, char node[NODE_ID_MAX],
+                             struct http_field_errors *errors)
 {
     const char *name;
     json_t *value;
     struct node n;
     uint64_t etag;
+    enum err e = ERR_OK;
     if (!json_is_object(body)) {
         http_field_errors_add(errors, "", "an object is expected");
-        return;
+        return ERR_OK;
     }
     json_object_foreach((json_t *)(uintptr_t)body, name, value) if (strcmp(name, "to") != 0)
         http_field_errors_add(errors, name, "%.64s: unknown field; only to is known", name);
@@ -188,10 +189,11 @@ static void check_target(struct api *a, const json_t *body, char node[NODE_ID_MA
     else if (!to)
         http_field_errors_add(errors, "to",
                               "to: the id of a node is expected, or null: wherever it fits");
-    else if (store_node_get(a->store, to, &n, &etag) != ERR_OK)
+    else if ((e = store_node_get(a->store, to, &n, &etag)) == ERR_NOT_FOUND)
         http_field_errors_add(errors, "to", "to: no node %.64s", to);
-    else
+    else if (e == ERR_OK)
         memcpy(node, n.conf.id, NODE_ID_MAX);
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
 void api_stream_move(struct api *a, const struct http_request *req, struct api_call *call,
@@ -203,8 +205,12 @@ void api_stream_move(struct api *a, const struct http_request *req, struct api_c
     json_t *body = api_body(req, reply);
     if (!body)
         return;
-    check_target(a, body, node, &errors);
+    const enum err e = check_target(a, body, node, &errors);
     json_decref(body);
+    if (e != ERR_OK) {
+        api_store_failed(reply, e);
+        return;
+    }
     if (errors.count) {
         http_reply_invalid(reply, &errors);
         return;

@@ -242,12 +242,9 @@ void http_reply_empty(struct http_reply *r, unsigned status)
 
 static json_t *problem(unsigned status, const char *detail)
 {
-    /* details quote what the client sent: not necessarily UTF-8 */
-    json_t *text = json_string(detail);
-    if (!text)
-        text = json_string(http_status_title(status));
     return json_pack("{s:s, s:s, s:i, s:o}", "type", "about:blank", "title",
-                     http_status_title(status), "status", (int)status, "detail", text);
+                     http_status_title(status), "status", (int)status, "detail",
+                     json_text_string(detail)); /* it quotes what the client sent */
 }
 
 void http_reply_problem(struct http_reply *r, unsigned status, const char *fmt, ...)
@@ -292,17 +289,16 @@ void http_field_errors_add(struct http_field_errors *e, const char *field, const
 void http_reply_invalid(struct http_reply *r, const struct http_field_errors *errors)
 {
     json_t *list = json_array();
-    for (uint32_t i = 0; i < errors->count; i++) {
+    bool whole = true;
+    for (uint32_t i = 0; i < errors->count && whole; i++) {
         const struct http_field_error *f = &errors->list[i];
-        json_t *pointer = json_string(f->pointer); /* a name cut within a character is no UTF-8 */
-        json_t *detail = json_string(f->detail);
-        json_array_append_new(list, json_pack("{s:o, s:o}", "pointer",
-                                              pointer ? pointer : json_string(""), "detail",
-                                              detail ? detail : json_string("not valid")));
+        whole = json_array_append_new(list, json_pack("{s:o, s:o}", "pointer",
+                                                      json_text_string(f->pointer), "detail",
+                                                      json_text_string(f->detail))) == 0;
     }
     json_t *p = problem(422, errors->count == 1 ? errors->list[0].detail
                                                 : "several fields are not valid; see errors");
-    if (p && json_object_set_new(p, "errors", list) != 0) {
+    if (json_object_set_new(p, "errors", list) != 0 || !whole) {
         json_decref(p);
         p = NULL;
     }

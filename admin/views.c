@@ -11,6 +11,7 @@
 
 #include "admin/census.h"
 #include "admin/http.h"
+#include "config/json_text.h"
 
 /* ---- values ---- */
 
@@ -37,28 +38,7 @@ json_t *view_time(uint64_t ms)
 
 json_t *view_text(const char *s)
 {
-    static const char replacement[] = "\xef\xbf\xbd";
-    json_t *whole = json_string(s);
-    if (whole)
-        return whole;
-    char buf[3 * 512 + 1];
-    size_t len = 0;
-    for (const char *p = s; *p && len + sizeof replacement < sizeof buf;) {
-        size_t n = 4; /* the longest valid sequence here, or none */
-        json_t *one = NULL;
-        for (; n > 0 && !one; n -= !one) {
-            one = strnlen(p, n) == n ? json_stringn(p, n) : NULL;
-            if (one && (unsigned char)*p < 0x80)
-                n = 1;
-        }
-        json_decref(one);
-        const char *from = n ? p : replacement;
-        const size_t take = n ? n : sizeof replacement - 1;
-        memcpy(buf + len, from, take);
-        len += take;
-        p += n ? n : 1;
-    }
-    return json_stringn(buf, len);
+    return json_text_string(s);
 }
 
 json_t *view_text_or_null(const char *s)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/json_text.h"
+
 enum { NAME_UTF8_MAX = STREAM_NAME_MAX * 2 }; /* a name, each byte of it as UTF-8 */
 
 /* Numbers come as numbers, and some as text ("pid": "1"). */
@@ -91,7 +93,7 @@ enum err stat_json_parse(uint8_t *buf, size_t len, struct stat_report *out)
     uint8_t *text = utf8_of_latin1(buf, len, &text_len);
     if (!text)
         return ERR_NO_MEMORY;
-    json_t *root = json_loadb((const char *)text, text_len, JSON_ALLOW_NUL, NULL);
+    json_t *root = json_text_parse((const char *)text, text_len, JSON_ALLOW_NUL, NULL);
     free(text);
     const json_t *streams = json_object_get(root, "streams");
     const json_t *self = json_object_get(json_object_get(root, "data"), "self");
