@@ -385,7 +385,8 @@ static bool may_take_over(const struct session_conn *c)
 static void placed_anew(struct session_conn *c, const char *node)
 {
     char id[NODE_ID_MAX];
-    const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->s.stream->found.next[0];
+    const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->s.stream->found.next[0] &&
+                        strcmp(c->s.stream->found.next, node) == 0;
     memcpy(id, node, sizeof id);
     if (c->found_live && c->s.kind == SESSION_PLAY) {
         c->told_epoch = c->s.stream->found.epoch;
@@ -398,6 +399,15 @@ static void placed_anew(struct session_conn *c, const char *node)
                         .epoch = follow ? c->s.stream->found.epoch : 0,
                         .time = follow ? c->s.stream->found.replay_time : 0,
                         .publication = c->found_live ? c->s.stream->found.publication : 0});
+}
+
+/* The player's node is lost, and where the stream went from there may not have been written: it is
+ * looked for where it would go. */
+static bool claim_may_lag(const struct session_conn *c, const char *owner)
+{
+    const struct session *s = &c->s;
+    return s->state == SESS_REHOME && s->kind == SESSION_PLAY && c->w->store_missed &&
+           s->last_fail != FAIL_NONE && strcmp(s->failed_node, owner) == 0;
 }
 
 static void decide(struct session_conn *c)
@@ -418,13 +428,15 @@ static void decide(struct session_conn *c)
         return;
     }
     const uint64_t now_wall_ms = clock_wall_ms();
+    const char *owner = c->found_live && !own ? claim_serving(&c->s.stream->found) : NULL;
+    const bool lags = owner && claim_may_lag(c, owner);
     const struct place_request req = {
         .key = &s->key,
         .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
-        .owner = c->found_live && !own ? claim_serving(&c->s.stream->found) : NULL,
+        .owner = lags ? NULL : owner,
         .hint = c->found_hint ? c->s.stream->found.node : NULL,
-        .exclude = s->stream->excluded,
-        .exclude_count = s->excluded_count,
+        .exclude = lags ? &s->failed_node : s->stream->excluded,
+        .exclude_count = lags ? 1 : s->excluded_count,
         .now_wall_ms = now_wall_ms,
         .now_mono_ms = clock_mono_ms(),
     };

@@ -1,7 +1,10 @@
 """A small disk, to be full."""
 
+import fcntl
 import os
 import subprocess
+
+PAGE = 4096
 
 
 class Disk:
@@ -11,6 +14,7 @@ class Disk:
         self.path = path
         path.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "weir-test", str(path)]
+        self.copies = []
         self.small = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
     def fill(self):
@@ -21,9 +25,26 @@ class Disk:
             except OSError:
                 pass
 
+    def fill_for_good(self, environment):
+        """What its database has freed is not used again either: a copy that does not get on still reads it."""
+        self.fill()
+        copy = subprocess.Popen(["mdb_copy", str(environment)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.copies.append(copy)
+        fcntl.fcntl(copy.stdout, fcntl.F_SETPIPE_SZ, PAGE)
+        assert copy.stdout.read(3 * PAGE)  # it lets others write once two are through
+
     def empty(self):
         (self.path / "filler").unlink()
+        self.let_go()
+
+    def let_go(self):
+        while self.copies:
+            copy = self.copies.pop()
+            copy.stdout.close()
+            copy.kill()
+            copy.wait()
 
     def stop(self):
+        self.let_go()
         if self.small:
             subprocess.run(["umount", "-l", str(self.path)], check=True)

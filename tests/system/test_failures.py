@@ -3,6 +3,7 @@
 import http.server
 import os
 import resource
+import shutil
 import threading
 import time
 
@@ -336,3 +337,34 @@ def test_publisher_that_another_claim_fences(fakes, on_small_disk, client):
     r.wait_why("taken_over", since=mark)
     (record,) = a.items("/api/v1/sessions?stream=" + api.quote(f"live/{name}"))
     assert a.get(a.stream(f"live/{name}"))["publisher"] == record["id"]
+
+
+def test_disk_that_stays_full_while_a_node_dies(cluster, on_small_disk, client, publish):
+    """Longer than failover.give_up, and no claim can be moved: players find their stream where it would go."""
+    if not shutil.which("mdb_copy"):
+        pytest.skip("mdb_copy is not there (Debian: lmdb-utils)")
+    two = cluster(2)
+    r, a, disk = on_small_disk(two, failover={"give_up": "2s"})
+    publish(r.url("live/kept"))
+    viewers = [client(r) for _ in range(6)]  # of both workers
+    for viewer in viewers:
+        assert viewer.play("kept")[0] == "NetStream.Play.Start"
+        viewer.recv_media(1)
+    home = next(n for n in two if "live/kept" in n.live())
+    mark = r.mark()
+    disk.fill_for_good(disk.path / "live")
+    r.wait_log("store_failed", since=mark, detail="heartbeat")
+    home.kill()
+    moved = r.wait_log("stream_moved", since=mark)
+    (seen,) = viewers[0].recv_media(1, types=(rtmp.VIDEO,))
+    for viewer in viewers:
+        viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > seen.ts + 4000)
+    assert a.get(a.stream("live/kept"))["node"] == home.id  # nothing could be written
+    disk.empty()
+    procs.eventually(lambda: a.get(a.stream("live/kept"))["node"] == moved["node"], what="the claim says where it is")
+    late = client(r)
+    assert late.play("kept")[0] == "NetStream.Play.Start"
+    (first,) = late.recv_media(1, types=(rtmp.VIDEO,))
+    for viewer in viewers:
+        viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
+    assert not r.logs("session_closed", since=mark, kind="play")
