@@ -210,9 +210,8 @@ static uint8_t next(struct input *in)
 
 static const uint8_t *next_bytes(struct input *in, size_t *n)
 {
-    const uint8_t *p = in->p;
     *n = next(in);
-    p = in->p;
+    const uint8_t *p = in->p;
     if (*n > in->left)
         *n = in->left;
     in->p += *n;

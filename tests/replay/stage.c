@@ -226,7 +226,8 @@ static void note_message(struct stage *t, const char *who, struct rtmp_msg *m)
 static struct slice copy_of(struct block_pool *pool, const void *buf, size_t len)
 {
     struct block *b = malloc(sizeof *b + len);
-    require(b != NULL);
+    if (!b)
+        abort();
     *b = (struct block){.refs = 1, .cap = (uint32_t)len, .used = (uint32_t)len, .pool = pool};
     if (len)
         memcpy(b->data, buf, len);
@@ -616,8 +617,9 @@ static uint8_t *all_of(struct rtmp_chunk_writer *out, size_t *len)
             if (*len + batch + iov[i].iov_len > cap) {
                 cap = 2 * (*len + batch + iov[i].iov_len);
                 buf = realloc(buf, cap);
-                require(buf != NULL);
             }
+            if (!buf)
+                abort();
             memcpy(buf + *len + batch, iov[i].iov_base, iov[i].iov_len);
             batch += iov[i].iov_len;
         }
