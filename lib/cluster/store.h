@@ -4,7 +4,7 @@
  * options.live for all else. Calls another engine would have to wait for (claims) take a callback; LMDB calls back before it returns.
  * Owner:  each process opens one, after fork, and closes it last.   Thread: the process's only thread.
  * Errors: ERR_IO: cannot be reached now, go on with what is known; ERR_VERSION: another schema; ERR_FULL: the map is full.
- * No call holds a transaction open when it returns. Time: Unix ms.   Tests: tests/unit/cluster/test_store.c */
+ * No call holds a transaction open when it returns. Time: Unix ms.   Tests: tests/unit/cluster/test_store*.c */
 #ifndef WEIR_CLUSTER_STORE_H
 #define WEIR_CLUSTER_STORE_H
 

@@ -175,4 +175,19 @@ static inline uint64_t version_of(struct store *s)
 
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* What the node carries by the store's counts. */
+static inline void expect_load(struct store *s, const char *id, uint32_t streams, uint32_t sessions)
+{
+    struct node_table *t;
+    const struct node n = {.conf = {.weight = 1}};
+    assert_int_equal(node_table_create("demo", &t), ERR_OK);
+    struct node named = n;
+    (void)snprintf(named.conf.id, sizeof named.conf.id, "%s", id);
+    assert_int_equal(node_table_put(t, &named), ERR_OK);
+    assert_int_equal(store_loads_read(s, t), ERR_OK);
+    assert_int_equal(t->nodes[0].streams, streams);
+    assert_int_equal(t->nodes[0].sessions, sessions);
+    node_table_destroy(t);
+}
+
 #endif
