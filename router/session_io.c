@@ -13,16 +13,16 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "base/socket_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/share_io.h"
 #include "rtmp/proxy_header.h"
 
 enum {
-    MIN_ROOM = 4096,    /* less than this left in a block: take another */
-    READS_PER_WAKE = 4, /* one busy session does not starve the others */
     WRITE_BATCH_BYTES = 256 * 1024,
     FLUSHES_PER_RUN = 8,
+    READS_PER_WAKE = 4, /* one busy session does not starve the others */
     REPLAY_RECEIVE_BYTES = 1024 * 1024,
     QUICK_AFTER_MOVE_MS = 1000, /* a replay arrives meanwhile */
 };
@@ -89,48 +89,6 @@ static void address_text(const struct sockaddr_storage *ss, char out[ADDRESS_TEX
     }
 }
 
-/* A block nobody refers to goes back, so that idle sessions hold none. */
-static void give_back(struct worker *w, struct block **in)
-{
-    struct block *b = *in;
-    if (!b || b->refs > 1)
-        return;
-    *in = NULL;
-    b->used = 0;
-    if (!w->spare && b->cap == BLOCK_BYTES)
-        w->spare = b;
-    else
-        block_unref(b);
-}
-
-/* Bytes read into *in, a block of `cap` if there is none; 0: end; -1: errno. *more: all there was
- * room for, so there may be more. */
-static ssize_t read_some(struct worker *w, int fd, struct block **in, uint32_t cap,
-                         struct slice *out, bool *more)
-{
-    if (*in && (*in)->cap - (*in)->used < MIN_ROOM) {
-        block_unref(*in);
-        *in = NULL;
-    }
-    if (!*in && cap == BLOCK_BYTES) {
-        *in = w->spare;
-        w->spare = NULL;
-    }
-    if (!*in && !(*in = block_create(&w->blocks, cap))) {
-        errno = ENOMEM;
-        return -1;
-    }
-    struct block *b = *in;
-    const size_t room = b->cap - b->used;
-    const ssize_t n = read(fd, b->data + b->used, room);
-    *more = n > 0 && (size_t)n == room;
-    if (n > 0) {
-        *out = (struct slice){.block = b, .off = b->used, .len = (uint32_t)n};
-        b->used += (uint32_t)n;
-    }
-    return n;
-}
-
 /* ---- the end ---- */
 
 static void end_setup(struct session_conn *c, struct node_socket *n)
@@ -150,9 +108,7 @@ static void close_node_socket(struct session_conn *c, struct node_socket *n)
     close(n->fd);
     n->fd = -1;
     n->broken = false;
-    if (n->in)
-        block_unref(n->in);
-    n->in = NULL;
+    intake_close(&n->in);
 }
 
 /* Without its query: tokens travel there. */
@@ -314,8 +270,7 @@ void session_free_dead(struct worker *w)
             continue;
         }
         *at = c->next;
-        if (c->in)
-            block_unref(c->in);
+        intake_close(&c->in);
         session_deinit(&c->s);
         if (c->s.leads)
             share_free(c);
@@ -333,8 +288,7 @@ static int write_out(int fd, struct rtmp_chunk_writer *out, uint64_t *sent)
         const size_t n = rtmp_chunk_writer_iov(out, iov, IOV_BATCH, WRITE_BATCH_BYTES);
         if (n == 0)
             return 1;
-        const struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
-        const ssize_t done = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        const ssize_t done = socket_send(fd, iov, n);
         if (done < 0)
             return errno == EAGAIN || errno == EINTR || errno == ENOBUFS ? 0 : -1;
         rtmp_chunk_writer_advance(out, (size_t)done);
@@ -611,13 +565,13 @@ static void update_watchers(struct session_conn *c)
 {
     watch(c->w, &c->rd, session_reads_client(&c->s));
     if (!c->proxy_expected)
-        give_back(c->w, &c->in);
+        intake_rest(&c->in, &c->w->spare);
     for (int i = 0; i < SESSION_LINKS; i++) {
         struct node_socket *n = &c->nodes[i];
         if (n->fd < 0 || n->connecting)
             continue;
         watch(c->w, &n->rd, session_reads_node(&c->s, i));
-        give_back(c->w, &n->in);
+        intake_rest(&n->in, &c->w->spare);
     }
     arm_timer(c);
 }
@@ -754,9 +708,10 @@ static bool read_proxy_header(struct session_conn *c, struct slice *in)
 static bool read_client_once(struct session_conn *c)
 {
     struct slice in;
-    const uint32_t cap = c->proxy_expected ? PROXY_BLOCK_BYTES : BLOCK_BYTES;
     bool more;
-    const ssize_t n = read_some(c->w, c->fd, &c->in, cap, &in, &more);
+    if (c->proxy_expected)
+        c->in.cap = PROXY_BLOCK_BYTES;
+    const ssize_t n = intake_read(&c->in, &c->w->blocks, &c->w->spare, c->fd, &in, &more);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n <= 0) {
@@ -768,11 +723,12 @@ static bool read_client_once(struct session_conn *c)
         c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = why});
         return false;
     }
+    c->w->soon_bytes += in.len;
     quick_ack(c, c->fd);
     if (c->proxy_expected && !read_proxy_header(c, &in))
         return false;
     c->todo |= step(c, &(struct session_event){.kind = SE_CLIENT_BYTES, .bytes = &in});
-    give_back(c->w, &c->in);
+    intake_rest(&c->in, &c->w->spare);
     return more;
 }
 
@@ -797,7 +753,7 @@ static void run_soon(struct session_conn *c)
         return;
     c->runs_soon = true;
     w->soon[w->soon_count++] = c;
-    if (w->soon_count == RUN_BATCH)
+    if (w->soon_count == RUN_BATCH || w->soon_bytes >= RUN_BATCH_BYTES)
         session_run_soon(w);
 }
 
@@ -807,7 +763,7 @@ void session_run_soon(struct worker *w)
         w->soon[i]->runs_soon = false;
         session_run(w->soon[i]);
     }
-    w->soon_count = 0;
+    w->soon_count = w->soon_bytes = 0;
 }
 
 static void client_ready(struct ev_loop *loop, ev_io *watcher, int events)
@@ -832,7 +788,7 @@ static bool read_node_once(struct session_conn *c, int i)
     struct node_socket *n = &c->nodes[i];
     struct slice in;
     bool more;
-    const ssize_t got = read_some(c->w, n->fd, &n->in, BLOCK_BYTES, &in, &more);
+    const ssize_t got = intake_read(&n->in, &c->w->blocks, &c->w->spare, n->fd, &in, &more);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (got <= 0) {
@@ -844,11 +800,12 @@ static bool read_node_once(struct session_conn *c, int i)
                        &(struct session_event){.kind = SE_NODE_ENDED, .link = i, .reset = got < 0});
         return false;
     }
+    c->w->soon_bytes += in.len;
     quick_ack(c, n->fd);
     c->todo |= step(c, &(struct session_event){.kind = SE_NODE_BYTES, .link = i, .bytes = &in});
     if (c->alive_us == 0 && c->s.links[i].state >= NODE_COMMAND)
         c->alive_us = clock_mono_us();
-    give_back(c->w, &n->in);
+    intake_rest(&n->in, &c->w->spare);
     return more;
 }
 

@@ -2,6 +2,7 @@
 #ifndef WEIR_ROUTER_SESSION_IO_H
 #define WEIR_ROUTER_SESSION_IO_H
 
+#include "base/socket_io.h"
 #include "router/worker_io.h"
 
 struct node_socket {
@@ -11,7 +12,7 @@ struct node_socket {
     bool broken; /* writing failed: read to the end, which tells why */
     int setup;   /* it is being set up for a move: what setups_leave() wants; -1: it is not */
     ev_io rd, wr;
-    struct block *in; /* being read into, while somebody refers to it */
+    struct intake in;
 };
 
 struct session_conn {
@@ -23,7 +24,7 @@ struct session_conn {
     struct stream_member member;
     int fd;
     ev_io rd, wr;
-    struct block *in;
+    struct intake in;
     struct node_socket nodes[SESSION_LINKS];
     struct session_conn *next_waiting; /* of those whose link waits for others to be set up */
     bool waiting;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,10 +27,12 @@ enum {
     TURN_SHORT_US = 2500, /* of wall clock: its CPU time need not be asked for */
     TURNS_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
     BUSY_EVENTS = 2,               /* as many within relay.coalesce, and waiting for more pays */
+    ENOUGH_EVENTS_PER_MS = 8,      /* four in the default of it; more would save little each */
     WORKER_GONE_MS = 10000,        /* without a heartbeat */
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
-    ACCEPT_PAUSE_MS = 100,  /* out of descriptors: try again then */
+    HEAP_SPARE_BYTES = 32 * 1024 * 1024, /* free memory a worker keeps */
+    ACCEPT_PAUSE_MS = 100,               /* out of descriptors: try again then */
 };
 
 /* ---- for the other files ---- */
@@ -249,14 +252,21 @@ static void sweep_hints(struct worker *w)
     w->hints_left = removed == STORE_WRITE_RECORDS;
 }
 
-/* Whether turns of the loop begin at least relay.coalesce apart: only where that brings several
- * events together, so that a quiet worker adds no delay. */
+/* How far apart turns of the loop begin: relay.coalesce; less where so much goes on that as many
+ * events come together in less; not at all where it would bring few together, so that a quiet
+ * worker adds no delay. */
 static void decide_rest(struct worker *w)
 {
     const uint64_t now_us = clock_mono_us();
+    const uint64_t took_us = now_us - w->rest_since_us;
     const uint64_t coalesce_us = w->config->relay.coalesce_us;
-    w->rests = w->relay_events * coalesce_us >= BUSY_EVENTS * (now_us - w->rests_since_us);
-    w->rests_since_us = now_us;
+    const uint64_t enough = took_us * ENOUGH_EVENTS_PER_MS / 1000;
+    w->rest_us = coalesce_us;
+    if (w->relay_events * coalesce_us < BUSY_EVENTS * took_us)
+        w->rest_us = 0;
+    else if (w->relay_events > enough)
+        w->rest_us = coalesce_us * enough / w->relay_events;
+    w->rest_since_us = now_us;
     w->relay_events = 0;
 }
 
@@ -431,8 +441,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     session_run_soon(w);
     session_dial_waiting(w);
     session_free_dead(w);
-    const double rest = (double)w->config->relay.coalesce_us / 1e6;
-    ev_set_io_collect_interval(loop, w->rests && !w->setting_up ? rest : 0.0);
+    ev_set_io_collect_interval(loop, w->setting_up ? 0.0 : (double)w->rest_us / 1e6);
     w->setting_up = false;
     count_turn(w);
     if (w->stopping && w->conn_count == 0)
@@ -733,6 +742,8 @@ static void deinit(struct worker *w)
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
                const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd)
 {
+    /* What one stream gives up the next one takes: by way of the system it would be cleared. */
+    (void)mallopt(M_TRIM_THRESHOLD, HEAP_SPARE_BYTES);
     struct worker *w = calloc(1, sizeof *w);
     if (!w)
         return 1;

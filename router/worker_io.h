@@ -16,7 +16,10 @@
 
 struct session_conn;
 
-enum { RUN_BATCH = 16 }; /* sessions whose data leave together, at most */
+enum {
+    RUN_BATCH = 16,               /* sessions whose data leave together, at most */
+    RUN_BATCH_BYTES = 128 * 1024, /* what they have read: still in the cache when it is sent */
+};
 
 struct worker_listener {
     ev_io watcher;
@@ -80,11 +83,11 @@ struct worker {
     struct session_conn *waiting, **waiting_end; /* to dial: first come, first served */
     uint32_t conn_count;
     struct session_conn *soon[RUN_BATCH]; /* have read something that is to be sent in this turn */
-    uint32_t soon_count;
-    uint32_t relay_events;   /* of sockets of sessions that relay, since the last poll */
-    bool setting_up;         /* in this turn there was news for a session that does not relay yet */
-    bool rests;              /* turns begin at least relay.coalesce apart */
-    uint64_t rests_since_us; /* when that was decided; monotonic */
+    uint32_t soon_count, soon_bytes;
+    uint32_t relay_events;  /* of sockets of sessions that relay, since the last poll */
+    bool setting_up;        /* in this turn there was news for a session that does not relay yet */
+    uint64_t rest_us;       /* turns begin at least so far apart */
+    uint64_t rest_since_us; /* when that was decided; monotonic */
 
     struct worker_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;

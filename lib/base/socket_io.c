@@ -1,0 +1,103 @@
+#define _GNU_SOURCE
+#include "base/socket_io.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock_io.h"
+#include "base/limits.h"
+
+enum {
+    MIN_ROOM = 4096,               /* less than this left in a block: take another */
+    SMALL_BLOCK_BYTES = 16 * 1024, /* a frame of a slow stream */
+    BLOCK_LASTS_MS = 1000,         /* what is kept of a stream is a few seconds */
+    GATHER_BYTES = 1024,           /* copied into one piece: costs less than to hand over several */
+};
+
+/* ---- reading ---- */
+
+/* A block is full: as large a one comes next as the peer fills in BLOCK_LASTS_MS. */
+static void leave_full_block(struct intake *in)
+{
+    const uint64_t lasted_ms = clock_mono_ms() - in->since_ms;
+    const uint64_t cap = (uint64_t)in->block->cap * BLOCK_LASTS_MS / (lasted_ms + 1);
+    in->cap = cap < SMALL_BLOCK_BYTES ? SMALL_BLOCK_BYTES
+              : cap < BLOCK_BYTES     ? (uint32_t)cap
+                                      : BLOCK_BYTES;
+    block_unref(in->block);
+    in->block = NULL;
+}
+
+static bool take_block(struct intake *in, struct block_pool *pool, struct block **spare)
+{
+    const uint32_t cap = in->cap ? in->cap : BLOCK_BYTES;
+    if (cap == BLOCK_BYTES && *spare) {
+        in->block = *spare;
+        *spare = NULL;
+    } else {
+        in->block = block_create(pool, cap);
+    }
+    in->since_ms = clock_mono_ms();
+    return in->block != NULL;
+}
+
+ssize_t intake_read(struct intake *in, struct block_pool *pool, struct block **spare, int fd,
+                    struct slice *out, bool *more)
+{
+    if (in->block && in->block->cap - in->block->used < MIN_ROOM)
+        leave_full_block(in);
+    if (!in->block && !take_block(in, pool, spare)) {
+        errno = ENOMEM;
+        return -1;
+    }
+    struct block *b = in->block;
+    const size_t room = b->cap - b->used;
+    const ssize_t n = recv(fd, b->data + b->used, room, MSG_DONTWAIT);
+    *more = n > 0 && (size_t)n == room;
+    if (n > 0) {
+        *out = (struct slice){.block = b, .off = b->used, .len = (uint32_t)n};
+        b->used += (uint32_t)n;
+    }
+    return n;
+}
+
+void intake_rest(struct intake *in, struct block **spare)
+{
+    struct block *b = in->block;
+    if (!b || b->refs > 1)
+        return;
+    in->block = NULL;
+    in->cap = 0;
+    b->used = 0;
+    if (!*spare && b->cap == BLOCK_BYTES)
+        *spare = b;
+    else
+        block_unref(b);
+}
+
+void intake_close(struct intake *in)
+{
+    block_unref(in->block);
+    *in = (struct intake){0};
+}
+
+/* ---- writing ---- */
+
+ssize_t socket_send(int fd, struct iovec *iov, size_t count)
+{
+    uint8_t gathered[GATHER_BYTES];
+    size_t bytes = 0;
+    for (size_t i = 0; i < count && bytes <= sizeof gathered; i++)
+        bytes += iov[i].iov_len;
+    if (count > 1 && bytes > sizeof gathered) {
+        const struct msghdr m = {.msg_iov = iov, .msg_iovlen = count};
+        return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    if (count == 1)
+        return send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    size_t at = 0;
+    for (size_t i = 0; i < count; at += iov[i++].iov_len)
+        memcpy(gathered + at, iov[i].iov_base, iov[i].iov_len);
+    return send(fd, gathered, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
