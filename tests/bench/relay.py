@@ -689,6 +689,8 @@ def main():
     for entry in args.weir:
         name, build = entry.split("=", 1)
         relays[name] = weir_starter(build)
+        if SHARED in relays:
+            relays[name + SHARED[len(WEIR) :]] = weir_starter(build, relay={"share_playback": "on"})
         ours.append(name)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare(args)
