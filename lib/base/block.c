@@ -23,6 +23,12 @@ static uint32_t class_for(uint32_t cap)
     return class;
 }
 
+static uint32_t class_keep(uint32_t class)
+{
+    const uint32_t fit = BLOCK_POOL_KEEP_BYTES / class_bytes(class);
+    return fit < BLOCK_POOL_KEEP ? fit : BLOCK_POOL_KEEP;
+}
+
 void block_pool_init(struct block_pool *pool, uint64_t max_bytes)
 {
     *pool = (struct block_pool){.max_bytes = max_bytes};
@@ -85,7 +91,7 @@ void block_unref(struct block *b)
     pool->live_bytes -= b->cap;
     const uint32_t class = class_for(b->cap);
     const bool kept = class < BLOCK_CLASSES && class_bytes(class) == b->cap &&
-                      pool->free_count[class] < BLOCK_POOL_KEEP;
+                      pool->free_count[class] < class_keep(class);
     if (!kept) {
         free(b);
         return;

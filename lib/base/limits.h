@@ -6,7 +6,8 @@
 enum {
     /* Memory blocks */
     BLOCK_BYTES = 64 * 1024,   /* payload of a standard block: one large read, one epoll wake-up */
-    BLOCK_POOL_KEEP = 64,      /* free standard blocks a worker keeps: 4 MiB; the rest goes back to libc */
+    BLOCK_POOL_KEEP_BYTES = 4 * 1024 * 1024, /* in free blocks of a size a worker keeps; the rest goes back to libc */
+    BLOCK_POOL_KEEP = 1024,    /* but no more of them */
     MESSAGE_POOL_KEEP = 4096,  /* free message objects a worker keeps */
     GATHER_BELOW_BYTES = 2048, /* incoming chunks smaller than this are gathered by one copy */
 

@@ -61,23 +61,30 @@ static void freed_blocks_are_used_again(void **state)
     block_pool_deinit(&pool);
 }
 
+static void check_kept(uint32_t cap, uint32_t class, uint32_t kept)
+{
+    struct block_pool pool;
+    struct block *blocks[BLOCK_POOL_KEEP + 10];
+    const uint32_t count = sizeof blocks / sizeof blocks[0];
+    block_pool_init(&pool, 0);
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = block_create(&pool, cap);
+        assert_non_null(blocks[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        block_unref(blocks[i]);
+    assert_int_equal(pool.free_count[class], kept);
+    block_pool_deinit(&pool);
+    assert_int_equal(pool.free_count[class], 0);
+    assert_null(pool.free[class]);
+}
+
 static void no_more_than_the_bound_is_kept(void **state)
 {
     (void)state;
-    enum { COUNT = BLOCK_POOL_KEEP + 10, LAST = BLOCK_CLASSES - 1 };
-    struct block_pool pool;
-    struct block *blocks[COUNT];
-    block_pool_init(&pool, 0);
-    for (size_t i = 0; i < COUNT; i++) {
-        blocks[i] = block_create(&pool, BLOCK_BYTES);
-        assert_non_null(blocks[i]);
-    }
-    for (size_t i = 0; i < COUNT; i++)
-        block_unref(blocks[i]);
-    assert_int_equal(pool.free_count[LAST], BLOCK_POOL_KEEP);
-    block_pool_deinit(&pool);
-    assert_int_equal(pool.free_count[LAST], 0);
-    assert_null(pool.free[LAST]);
+    check_kept(BLOCK_BYTES, BLOCK_CLASSES - 1, BLOCK_POOL_KEEP_BYTES / BLOCK_BYTES);
+    check_kept(BLOCK_BYTES / 4, BLOCK_CLASSES - 3, 4 * BLOCK_POOL_KEEP_BYTES / BLOCK_BYTES);
+    check_kept(128, 0, BLOCK_POOL_KEEP);
 }
 
 static void last_reference_frees(void **state)
