@@ -93,7 +93,8 @@ void move_ask_audience(struct session_conn *c)
 void move_attached(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
-    place_put_record(c);
+    if (c->s.state != SESS_REHOME) /* else it is on its node still */
+        place_put_record(c);
     place_read_changes(c->w); /* others of this worker may not have heard of the move yet */
     place_mark_audience(c->w, &key);
 }

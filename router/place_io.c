@@ -176,7 +176,7 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
             continue;
         if (c->s.state == SESS_REHOME && r->phase != RH_OVERLAP && !r->denied)
             return; /* not there yet */
-        cut = cut && c->s.state != SESS_REHOME;
+        cut = cut && (c->s.state != SESS_REHOME || r->level);
         if (r->followed_epoch > epoch) {
             epoch = r->followed_epoch;
             mover = c->mover;
@@ -396,6 +396,7 @@ static void placed_anew(struct session_conn *c, const char *node)
                         .kind = SE_PLACED,
                         .node = id,
                         .follow = follow,
+                        .planned = follow && c->s.stream->found.planned,
                         .epoch = follow ? c->s.stream->found.epoch : 0,
                         .time = follow ? c->s.stream->found.replay_time : 0,
                         .publication = c->found_live ? c->s.stream->found.publication : 0});

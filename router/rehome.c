@@ -14,6 +14,7 @@ enum {
     BATCH_BYTES = 64 * 1024,
     BATCH_MESSAGES = 100,
     BATCH_ANSWER_MS = 50, /* a node that is not known to answer pings has read a batch by then */
+    ASK_EVERY_MS = 50,    /* the new node, while players are waited for: does it hang? */
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
     RELOAD_TRY_MS = 3000,   /* an old process has stopped listening by then */
@@ -36,6 +37,7 @@ static void close_fresh(struct session *s)
     if (n)
         node_link_close(n);
     s->rehome.link = -1;
+    s->rehome.level = false;
 }
 
 static void close_current(struct session *s)
@@ -157,6 +159,7 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     close_current(s);
     s->current = r->link;
     r->link = -1;
+    r->level = false;
     r->again_here = strcmp(s->node, r->node) == 0;
     memcpy(s->node, r->node, sizeof s->node);
     s->links[s->current].state = NODE_LIVE;
@@ -170,7 +173,7 @@ static void take_over_link(struct session *s, uint64_t now_ms)
     link_watch_begin(s, now_ms);
 }
 
-/* The player leaves the old one of two links. */
+/* The player leaves the old one of two links: its node has been left by the publisher. */
 static void cut_over(struct session *s, uint64_t now_ms)
 {
     take_over_link(s, now_ms);
@@ -333,6 +336,18 @@ static void stay(struct session *s, uint64_t now_ms)
     link_watch_begin(s, now_ms);
 }
 
+/* The player's stream does not leave after all, and the player has not left either. */
+static bool called_back(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    const bool leaving = s->state == SESS_REHOME && strcmp(s->rehome.node, s->node) != 0;
+    if (!leaving || !ev->planned || s->current < 0 || strcmp(ev->node, s->node) != 0)
+        return false;
+    s->rehome.followed_epoch = ev->epoch;
+    stay(s, now_ms);
+    s->actions |= ACT_ATTACHED;
+    return true;
+}
+
 /* ---- finding the node ---- */
 
 void rehome_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
@@ -348,6 +363,8 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
             stay(s, now_ms);
             return;
         }
+        if (called_back(s, ev, now_ms))
+            return;
     }
     dial(s, ev->node, RH_LINK, now_ms);
     if (s->kind == SESSION_PLAY)
@@ -391,6 +408,14 @@ void rehome_node_connected(struct session *s, const struct session_event *ev, ui
         e = rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0);
     if (e != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
+/* What came before its hello it is told behind that. */
+enum err rehome_pass(struct session *s, struct rtmp_msg *m)
+{
+    struct node_link *n = fresh_link(s);
+    const bool listens = n && n->state >= NODE_HANDSHAKE && n->state <= NODE_LIVE;
+    return listens && s->rehome.phase != RH_CHECK ? node_link_send(n, m) : ERR_OK;
 }
 
 static void move_claim(struct session *s)
@@ -638,6 +663,7 @@ static void replayed_all(struct session *s, uint64_t now_ms)
     }
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     enter_phase(s, RH_OVERLAP, 0);
+    ask_new_node(s, now_ms);
     ask_audience(s);
 }
 
@@ -689,6 +715,8 @@ static uint64_t audience_until_ms(const struct session *s)
     return longest_ms < held_ms ? longest_ms : held_ms;
 }
 
+/* A node that hangs meanwhile is not given the stream, neither to players that are not known to be
+ * there nor alone: it would be read to them when it goes on, or not at all. */
 void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -696,8 +724,12 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
     if (s->state != SESS_REHOME || (r->phase != RH_AUDIENCE && r->phase != RH_OVERLAP) ||
         !fresh_link(s))
         return;
-    const bool go_on = ev->ready || now_ms >= audience_until_ms(s);
-    if (r->phase == RH_AUDIENCE && new_node_hangs(s, now_ms))
+    const bool alive = !new_node_answers(s) || new_node_has_read(s);
+    const bool enough = ev->ready || now_ms >= audience_until_ms(s);
+    const bool go_on = (ev->ready && r->phase == RH_AUDIENCE) || (enough && alive);
+    if (!go_on && new_node_has_read(s) && now_ms - r->batch_ms > ASK_EVERY_MS)
+        ask_new_node(s, now_ms);
+    if (new_node_hangs(s, now_ms))
         rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
     else if (!go_on)
         s->phase_deadline_ms = now_ms + AUDIENCE_EVERY_MS;
@@ -724,6 +756,20 @@ static void note_resumed(struct session *s, uint64_t now_ms)
     s->actions |= ACT_RESUMED;
 }
 
+/* The old node may go. Until the publisher has left it, the player stays there too: the move may
+ * still be called back, and nothing is to be missing then. Of two links with clocks of their own it
+ * cannot be told what both have brought. */
+static void note_level(struct session *s, uint64_t now_ms)
+{
+    const struct splice_feed *f = s->stream->feeds;
+    if (f[0].mode != FEED_SHARED || f[1].mode != FEED_SHARED) {
+        cut_over(s, now_ms);
+        return;
+    }
+    s->rehome.level = true;
+    s->actions |= ACT_ATTACHED;
+}
+
 void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -739,24 +785,19 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
         r->media_ms = now_ms;
         session_to_client(s, m, CLIENT_MSID, splice_time(f, m), now_ms);
     }
-    if (s->state == SESS_REHOME && r->phase == RH_OVERLAP && link == r->link &&
+    if (s->state == SESS_REHOME && r->phase == RH_OVERLAP && link == r->link && !r->level &&
         splice_caught_up(&r->splice, f))
-        cut_over(s, now_ms);
+        note_level(s, now_ms);
 }
 
 void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
-    const bool leaving = s->state == SESS_REHOME && strcmp(r->node, s->node) != 0;
+    if (called_back(s, ev, now_ms))
+        return;
     close_fresh(s);
     if (!ev->planned)
         close_current(s);
-    if (leaving && s->current >= 0 && strcmp(ev->node, s->node) == 0) { /* called back */
-        r->followed_epoch = ev->epoch;
-        stay(s, now_ms);
-        s->actions |= ACT_ATTACHED;
-        return;
-    }
     if (s->state != SESS_REHOME)
         begin(s, r->cause, now_ms);
     s->actions &= ~(unsigned)ACT_PLACE;
@@ -827,6 +868,10 @@ void rehome_phase_deadline(struct session *s, uint64_t now_ms)
 
 void rehome_state_deadline(struct session *s, uint64_t now_ms)
 {
+    if (s->rehome.phase == RH_OVERLAP && s->rehome.level) {
+        cut_over(s, now_ms);
+        return;
+    }
     if (s->current >= 0) {
         stay(s, now_ms);
         return;

@@ -463,6 +463,8 @@ static void pass_to_node(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
     } else if ((s->state == SESS_RELAY || s->state == SESS_REHOME) && n) {
         e = node_link_send(n, m);
     }
+    if (e == ERR_OK && s->kind == SESSION_PLAY)
+        e = rehome_pass(s, m);
     if (e != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }

@@ -182,6 +182,7 @@ struct session_rehome {
     bool again_here;   /* the link that was made anew is the one in use: the node is the same */
     bool suspect;      /* the same node ended it twice: is that a refusal? */
     bool denied;       /* player: the node that it followed its stream to does not want it */
+    bool level;        /* player: has both links, and on the new one nothing is missing */
     /* publisher */
     struct stream_keep keep;
     bool replaying, states_sent, caught_up;

@@ -53,6 +53,8 @@ bool rehome_enabled(const struct session *s);
 void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
 /* A player's message that nodes have to hear again: pause, buffer length. */
 void rehome_remember(struct session *s, struct rtmp_msg *m);
+/* A player's message for the node that is being attached, too. */
+MUST_CHECK enum err rehome_pass(struct session *s, struct rtmp_msg *m);
 /* The link in use is lost while relaying, or on its way out. */
 void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms);
 /* Moves with the new node ready first. */

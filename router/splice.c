@@ -108,23 +108,33 @@ static bool passes_joining(const struct splice *s, struct splice_feed *f, enum m
     return true;
 }
 
+/* The link has all types since a keyframe before the player's last video, wherever the types are
+ * rare: nodes keep their order. */
+static bool spans(const struct splice *s, const struct splice_feed *f)
+{
+    const struct splice_count *video = &s->passed[CLASS_VIDEO];
+    return f->whole && video->seen && media_before(f->expected_time, video->time);
+}
+
 static bool passes_shared(const struct splice *s, struct splice_feed *f, enum media_class class,
                           uint32_t time)
 {
+    const struct splice_count *p = &s->passed[class];
     if (f->overlap && !f->joined[class])
-        f->joined[class] = s->passed[class].seen && media_before(time, s->passed[class].time);
+        f->joined[class] = (p->seen && media_before(time, p->time)) || spans(s, f);
     if (f->overlap && !f->joined[class])
         return false; /* the old link brings it; between the two something may be missing here */
     return is_news(s, class, time, f->had[class].at);
 }
 
 /* Nodes that restart the clock for each player (SRS) are known by the first time they give. */
-static void check_clock(const struct splice *s, struct splice_feed *f, uint32_t time)
+static void check_clock(const struct splice *s, struct splice_feed *f, bool key, uint32_t time)
 {
     const bool first = f->expects;
     f->expects = false;
     if (!first || !s->any)
         return;
+    f->whole = key && time == f->expected_time;
     const int32_t off = (int32_t)(time - f->expected_time);
     if (s->rebased || off < -CLOCK_EARLY_MS || off > CLOCK_LATE_MS)
         f->mode = FEED_REBASED;
@@ -161,11 +171,12 @@ static bool frame_passes(struct splice *s, struct splice_feed *f, const struct m
     return true;
 }
 
-/* State is news at once where nothing of the type is repeated any more. */
+/* State is news at once where nothing of the type is repeated any more. Of two links one may be
+ * behind: its state comes with its next frame that is news. */
 static bool settled(const struct splice_feed *f, enum media_class class)
 {
     if (f->mode == FEED_SHARED)
-        return !f->overlap;
+        return false;
     if (f->mode == FEED_LIVE || f->mode == FEED_REBASED)
         return f->mode == FEED_LIVE || f->began;
     return class == CLASS_DATA ? f->through[CLASS_AUDIO] || f->through[CLASS_VIDEO]
@@ -186,7 +197,7 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
         return false;
     }
     if (info.class != CLASS_DATA) /* RtmpSampleAccess has time 0 */
-        check_clock(s, f, m->timestamp);
+        check_clock(s, f, info.kind == MEDIA_KEYFRAME, m->timestamp);
     count(&f->had[info.class], m->timestamp);
     if (!frame_passes(s, f, &info, m->timestamp))
         return false;
@@ -218,7 +229,7 @@ bool splice_caught_up(const struct splice *s, const struct splice_feed *f)
     for (int c = CLASS_AUDIO; c <= CLASS_VIDEO; c++) {
         if (!s->passed[c].seen)
             continue;
-        if (!f->joined[c])
+        if (!f->joined[c] && !spans(s, f))
             return false;
         any = true;
     }

@@ -444,6 +444,7 @@ static void place_player(struct world *w, int session)
                                           .node = node_id(serving(w)),
                                           .publication = w->claim.publication,
                                           .follow = follow,
+                                          .planned = follow && w->claim.planned,
                                           .epoch = follow ? w->claim.epoch : 0,
                                           .time = follow ? w->claim.replay_time : 0});
 }
@@ -508,7 +509,7 @@ static void mark_audience(struct world *w, int session)
     if (s->state == SESS_REHOME && s->rehome.phase != RH_OVERLAP)
         return;
     w->players[session].marked_epoch = s->rehome.followed_epoch;
-    w->players[session].cut = s->state != SESS_REHOME;
+    w->players[session].cut = s->state != SESS_REHOME || s->rehome.level;
 }
 
 static void perform(struct world *w, int session, unsigned action)
@@ -645,13 +646,25 @@ static void node_reads(struct world *w, int node, uint64_t bytes)
                 stage_node_reads(&w->stages[s], i, bytes);
 }
 
-/* Not the new node while both carry the stream: it goes back then, and who has left the old node
- * already misses what comes until it is there again. */
-static void kill_node(struct world *w, int node, bool flushed)
+/* A player that has begun at the new node of a planned move misses what comes until it is at the
+ * old one, if the move is called back. */
+static bool began_there(const struct world *w, int node)
 {
     const struct session *publisher = &w->stages[0].s;
-    if (publisher->state == SESS_REHOME && publisher->rehome.phase == RH_OVERLAP &&
-        node_called(publisher->rehome.node) == node)
+    if (publisher->state != SESS_REHOME || publisher->current < 0)
+        return false;
+    for (int i = 1; i < SESSIONS; i++) {
+        const struct session *s = &w->stages[i].s;
+        if (w->stages[i].opened && !w->stages[i].over && s->state != SESS_REHOME &&
+            node_called(s->node) == node && node_called(publisher->node) != node)
+            return true;
+    }
+    return false;
+}
+
+static void kill_node(struct world *w, int node, bool flushed)
+{
+    if (began_there(w, node))
         return;
     w->nodes[node].state = DEAD;
     for (int s = 0; s < SESSIONS; s++) {
@@ -686,7 +699,7 @@ static bool never_answered(const struct world *w, int node)
 
 static void stall_node(struct world *w, int node)
 {
-    if (w->nodes[node].state != UP || never_answered(w, node))
+    if (w->nodes[node].state != UP || never_answered(w, node) || began_there(w, node))
         return;
     w->nodes[node].state = STALLED;
     node_reads(w, node, 0);

@@ -194,6 +194,45 @@ static void test_two_links(void **state)
     finish(&b);
 }
 
+/* The old node hangs, and no sound has come for longer than what the new one is given. */
+static void test_two_links_and_a_rare_type(void **state)
+{
+    (void)state;
+    struct bed b;
+    start(&b);
+    feed(&b, 0, "V0:h A0:h k0 a0 v40 k80 v120");
+    splice_feed_share(&b.feeds[0]);
+    for (int whole = 0; whole < 2; whole++) { /* else what came first may have been missed */
+        splice_feed_reset(&b.feeds[1], FEED_SHARED, true);
+        splice_feed_expect(&b.feeds[1], whole ? 80 : 0);
+        b.out[0] = '\0';
+        feed(&b, 1, "V80:h A80:h k80 v120 a130 v160");
+        assert_int_equal(splice_caught_up(&b.s, &b.feeds[1]), whole);
+        assert_string_equal(b.out, whole ? "a130" : "v160");
+    }
+    finish(&b);
+}
+
+/* Whichever link is first with it, each header comes once, and none comes again. */
+static void test_state_on_two_links(void **state)
+{
+    (void)state;
+    struct bed b;
+    start(&b);
+    feed(&b, 0, "V0:g v0 a0 v40 a40");
+    splice_feed_share(&b.feeds[0]);
+    splice_feed_reset(&b.feeds[1], FEED_SHARED, true);
+    feed(&b, 1, "V0:g v0 a0 v40 a40");
+    b.out[0] = '\0';
+    feed(&b, 1, "V80:h v80 V120:i v120");
+    feed(&b, 0, "V80:h v80 V120:i v120 V160:j v160");
+    feed(&b, 1, "V160:j v160");
+    splice_feed_alone(&b.feeds[0]); /* called back */
+    feed(&b, 0, "v200 V240:k v240");
+    assert_string_equal(b.out, "V80:h v80 V120:i v120 V160:j v160 v200 V240:k v240");
+    finish(&b);
+}
+
 /* SRS gives each player its own zero: from a keyframe on, on the player's clock, for good. */
 static void test_a_clock_of_its_own(void **state)
 {
@@ -281,6 +320,8 @@ int main(void)
         cmocka_unit_test(test_a_dead_node_replaced),
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_two_links),
+        cmocka_unit_test(test_two_links_and_a_rare_type),
+        cmocka_unit_test(test_state_on_two_links),
         cmocka_unit_test(test_a_clock_of_its_own),
         cmocka_unit_test(test_a_clock_of_its_own_is_left),
         cmocka_unit_test(test_a_late_start_is_no_other_clock),
