@@ -542,6 +542,7 @@ class NodeBehaviour:
     chunk_size: int = 4096
     proxy: bool = False  # a PROXY header stands before C0
     own_clock: bool = False  # each player's times begin at 0
+    deaf: int = 0  # so many of the players to come are sent no media, as if another process had them
     keeps: bool = True  # what it receives stays in session.messages
 
 
@@ -557,6 +558,8 @@ class NodeSession:
     reading: threading.Event = field(default_factory=threading.Event)  # cleared: it takes nothing more
     closed: bool = False
     zero: int = None  # time of the first message it was sent, with own_clock
+    deaf: bool = False
+    relayed: int = 0  # messages it was sent
 
 
 class FakeNode:
@@ -590,6 +593,12 @@ class FakeNode:
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.acceptor.join(5)
+
+    def hang(self):
+        """From now on it takes nothing, and says nothing."""
+        self.does.accept = "hang"
+        for s in list(self.sessions):
+            s.reading.clear()
 
     def stop(self):
         self.refuse()
@@ -725,6 +734,8 @@ class FakeNode:
         does = self.does.play
         if does == "not_found":
             s.conn.send_status("NetStream.Play.StreamNotFound", "error")
+        s.deaf = self.does.deaf > 0
+        self.does.deaf -= s.deaf
         if does == "start":
             with s.conn.lock:  # who has read Play.Start misses no media after it
                 s.conn.send_user(STREAM_BEGIN, 1)
@@ -734,6 +745,9 @@ class FakeNode:
 
     def _relay(self, s, m):
         for player in list(self.players.get(s.name.split("?")[0], [])):  # others leave meanwhile
+            if player.deaf:
+                continue
+            player.relayed += 1
             payload = m.payload
             if m.type == DATA and payload.startswith(amf_encode("@setDataFrame")):
                 payload = payload[len(amf_encode("@setDataFrame")) :]

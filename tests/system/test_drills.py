@@ -152,6 +152,30 @@ def test_new_node_lost(how, cluster, router, exact):
     assert_gaps(r, result, 2000 if how == "killed" else 8000)
 
 
+@pytest.mark.parametrize("how", ["killed", "hanging"])
+def test_called_back(how, fakes, router, admin, exact):
+    """The new node of a drain's move is lost while both carry the stream: one player could have left the old node, another could
+    not. There is no other node, so the stream stays, and nobody misses anything."""
+    old, new = fakes(2, keeps=False)
+    r = router([old], workers=2, failover={**OFTEN, "stall": "1s", "grace": "20s"})
+    a = admin(r)
+    e = exact(r, 1, 2)
+    new.does.deaf = 1
+    r.reload(nodes=[old, new])
+    assert a.ask("PUT", f"/api/v1/nodes/{old.id}/state", {"state": "drain"}).status == 200
+    new.wait(lambda f: any(s.relayed > 30 for s in f.sessions))
+    if how == "killed":
+        new.stop()
+    else:
+        new.hang()
+    r.wait_log("stream_retried", node=new.id)
+    count = sum(s.relayed for s in old.sessions)
+    old.wait(lambda f: sum(s.relayed for s in f.sessions) > count + 200)
+    result = e.report()
+    assert not r.logs("stream_moved") and not r.logs("player_rehomed")
+    assert result["gap_worst"] < 8000
+
+
 @contextlib.contextmanager
 def paused(pid):
     os.kill(pid, signal.SIGSTOP)
