@@ -161,6 +161,14 @@ void place_refresh_records(struct worker *w)
 
 /* ---- who has followed a move ---- */
 
+/* The claim that the player has followed. One that came when the stream was on its way is where
+ * that will be once its node has answered. */
+static uint64_t epoch_followed(const struct session_conn *c)
+{
+    const uint64_t followed = c->s.rehome.followed_epoch;
+    return followed == 0 && c->s.state == SESS_RELAY ? c->told_epoch : followed;
+}
+
 /* Says in the store how far this worker's players of the stream are. */
 void place_mark_audience(struct worker *w, const struct stream_key *key)
 {
@@ -172,13 +180,14 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
         const struct session_conn *c =
             (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
         const struct session_rehome *r = &c->s.rehome;
-        if (c->dead || c->s.kind != SESSION_PLAY || r->followed_epoch == 0)
+        const uint64_t followed = epoch_followed(c);
+        if (c->dead || c->s.kind != SESSION_PLAY || followed == 0)
             continue;
         if (c->s.state == SESS_REHOME && r->phase != RH_OVERLAP && !r->denied)
             return; /* not there yet */
         cut = cut && (c->s.state != SESS_REHOME || r->level);
-        if (r->followed_epoch > epoch) {
-            epoch = r->followed_epoch;
+        if (followed > epoch) {
+            epoch = followed;
             mover = c->mover;
         }
     }
@@ -189,6 +198,13 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
         (void)worker_store_ok(w, e, "audience");
     if (strcmp(mover.router, w->id.router) == 0 && mover.slot < WORKERS_MAX)
         worker_ring(w, UINT64_C(1) << mover.slot);
+}
+
+void place_started(struct session_conn *c)
+{
+    const struct stream_key key = c->s.key;
+    if (c->s.kind == SESSION_PLAY && c->found_live && c->s.stream->found.next[0])
+        place_mark_audience(c->w, &key);
 }
 
 /* ---- placing ---- */
@@ -215,6 +231,7 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
     c->placed_us = clock_mono_us();
     process_histogram_add(&w->process.setup[SETUP_LOOKUP], c->placed_us - c->asked_us);
     c->told_epoch = c->found_live ? c->s.stream->found.epoch : 0;
+    c->mover = c->found_live ? c->s.stream->found.worker : (struct worker_id){0};
     session_post(c, &(struct session_event){.kind = SE_PLACED,
                                             .node = id,
                                             .reason = reason,

@@ -9,6 +9,7 @@ void place_node_failed(struct session_conn *c); /* ACT_NODE_FAILED */
 void place_session(struct session_conn *c);     /* ACT_PLACE; answers by session_post() */
 void place_release(struct session_conn *c);     /* ACT_RELEASE */
 void place_handed_over(struct session_conn *c); /* ACT_HANDED_OVER */
+void place_started(struct session_conn *c);     /* ACT_STARTED */
 /* Reads the change log and wakes the sessions concerned. */
 void place_read_changes(struct worker *w);
 /* A live publisher that was placed while the store could not be written. Its claim is taken now, in place of what was there then; if

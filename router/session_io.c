@@ -512,6 +512,7 @@ static void perform(struct session_conn *c, unsigned action)
         break;
     case ACT_STARTED:
         log_placed(c);
+        place_started(c);
         break;
     case ACT_REHOMING:
         move_log_begun(c);
