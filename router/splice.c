@@ -108,12 +108,12 @@ static bool passes_joining(const struct splice *s, struct splice_feed *f, enum m
     return true;
 }
 
-/* The link has all types since a keyframe before the player's last video, wherever the types are
- * rare: nodes keep their order. */
+/* The link has all types since a keyframe that the player has, however rare they are: nodes keep
+ * the order of messages. */
 static bool spans(const struct splice *s, const struct splice_feed *f)
 {
     const struct splice_count *video = &s->passed[CLASS_VIDEO];
-    return f->whole && video->seen && media_before(f->expected_time, video->time);
+    return f->whole && video->seen && !media_before(video->time, f->expected_time);
 }
 
 static bool passes_shared(const struct splice *s, struct splice_feed *f, enum media_class class,
@@ -127,14 +127,22 @@ static bool passes_shared(const struct splice *s, struct splice_feed *f, enum me
     return is_news(s, class, time, f->had[class].at);
 }
 
+static void note_begin(struct splice_feed *f, const struct media_info *info, uint32_t time)
+{
+    const bool expected = time == f->expected_time;
+    if (f->expects)
+        f->begins = expected;
+    if (info->class == CLASS_VIDEO && !f->had[CLASS_VIDEO].seen)
+        f->whole = f->begins && expected && info->kind == MEDIA_KEYFRAME;
+}
+
 /* Nodes that restart the clock for each player (SRS) are known by the first time they give. */
-static void check_clock(const struct splice *s, struct splice_feed *f, bool key, uint32_t time)
+static void check_clock(const struct splice *s, struct splice_feed *f, uint32_t time)
 {
     const bool first = f->expects;
     f->expects = false;
     if (!first || !s->any)
         return;
-    f->whole = key && time == f->expected_time;
     const int32_t off = (int32_t)(time - f->expected_time);
     if (s->rebased || off < -CLOCK_EARLY_MS || off > CLOCK_LATE_MS)
         f->mode = FEED_REBASED;
@@ -196,8 +204,10 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
         hold(f, info.state_key, m);
         return false;
     }
-    if (info.class != CLASS_DATA) /* RtmpSampleAccess has time 0 */
-        check_clock(s, f, info.kind == MEDIA_KEYFRAME, m->timestamp);
+    if (info.class != CLASS_DATA) { /* RtmpSampleAccess has time 0 */
+        note_begin(f, &info, m->timestamp);
+        check_clock(s, f, m->timestamp);
+    }
     count(&f->had[info.class], m->timestamp);
     if (!frame_passes(s, f, &info, m->timestamp))
         return false;

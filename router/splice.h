@@ -38,7 +38,8 @@ struct splice_feed {
     enum splice_mode mode;
     bool overlap; /* SHARED, the new one: a type counts from where the link is behind the player */
     bool expects; /* a first message of that time: another one shows that the clock is another */
-    bool whole;   /* it did begin so, with a keyframe: nothing is missing on it from there on */
+    bool begins;  /* it did begin so */
+    bool whole;   /* and its first video is a keyframe of that time: nothing is missing behind it */
     uint32_t expected_time;
     uint32_t offset; /* REBASED: from the node's clock to the player's */
     bool began;      /* REBASED: the offset is known */

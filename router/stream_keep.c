@@ -160,39 +160,56 @@ static void pop_until(struct stream_keep *k, uint64_t n)
         pop(k);
 }
 
-/* The first keyframe behind the first message; the end: there is none. */
-static uint64_t next_keyframe(struct stream_keep *k)
+/* The end: there is none. */
+static uint64_t keyframe_from(const struct stream_keep *k, uint64_t n)
 {
-    if (k->searched <= k->first)
-        k->searched = k->first + 1;
-    while (k->searched < stream_keep_end(k) && entry(k, k->searched)->info.kind != MEDIA_KEYFRAME)
-        k->searched++;
-    return k->searched < stream_keep_end(k) ? k->searched : stream_keep_end(k);
+    while (n < stream_keep_end(k) && entry(k, n)->info.kind != MEDIA_KEYFRAME)
+        n++;
+    return n;
 }
 
-/* Among messages of the time that a player has last, the first ones have to stay: they are counted
- * (splice.h). Without a reach nobody counts. */
-static bool is_past(const struct stream_keep *k, const struct keep_policy *p, uint64_t n)
+/* Where those at the front end that have one time. Of the time that a player has last all have to
+ * stay, or none: they are counted (splice.h). */
+static uint64_t same_time_end(struct stream_keep *k)
+{
+    const uint32_t time = entry(k, k->first)->msg->timestamp;
+    if (k->same <= k->first)
+        k->same = k->first + 1;
+    while (k->same < stream_keep_end(k) && entry(k, k->same)->msg->timestamp == time)
+        k->same++;
+    return k->same;
+}
+
+static uint64_t same_time_begin(const struct stream_keep *k, uint64_t n)
+{
+    const uint32_t time = entry(k, n)->msg->timestamp;
+    while (n > k->first && entry(k, n - 1)->msg->timestamp == time)
+        n--;
+    return n;
+}
+
+static bool is_past(const struct stream_keep *k, uint64_t n)
 {
     const struct rtmp_msg *newest = entry(k, stream_keep_end(k) - 1)->msg;
-    return p->reach_ms == 0 || media_before(entry(k, n)->msg->timestamp, newest->timestamp);
+    return media_before(entry(k, n)->msg->timestamp, newest->timestamp);
 }
 
 static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_t now_ms)
 {
+    const bool counted = p->reach_ms > 0; /* else nobody does */
     if (now_ms < p->reach_ms)
         return;
     const uint64_t old_ms = now_ms - p->reach_ms;
     while (k->count > 0) {
-        const uint64_t key = next_keyframe(k);
-        const bool by_time =
-            k->videos == 0 && entry(k, k->first)->at_ms < old_ms && is_past(k, p, k->first);
-        const bool by_key =
-            key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms && is_past(k, p, key);
-        if (by_key)
-            pop_until(k, key);
-        else if (by_time)
-            pop(k);
+        const uint64_t front = counted ? same_time_end(k) : k->first + 1;
+        const uint64_t key = keyframe_from(k, k->searched > front ? k->searched : front);
+        const uint64_t last = front - 1;
+        k->searched = key;
+        if (key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms &&
+            (!counted || is_past(k, key)))
+            pop_until(k, counted ? same_time_begin(k, key) : key);
+        else if (k->videos == 0 && entry(k, last)->at_ms < old_ms && (!counted || is_past(k, last)))
+            pop_until(k, front);
         else
             return;
     }
@@ -216,7 +233,7 @@ static void trim_large(struct stream_keep *k, const struct keep_policy *p)
     if (k->bytes > p->max_bytes)
         compact(k, k->count);
     while (k->count > 0 && k->bytes > p->max_bytes)
-        drop_until(k, next_keyframe(k));
+        drop_until(k, keyframe_from(k, k->first + 1));
 }
 
 /* Better nothing than a gap: all is dropped if there is no memory for one more. False: there is

@@ -1,10 +1,10 @@
 /* router/stream_keep.h - what is kept of a live stream, so that another node can be given it: the
  * state (metadata, sequence headers) in force before the first message kept, and all messages since
- * a keyframe at least `reach` old; audio alone is kept by time. Messages are referenced, not
- * copied; the budget counts whole blocks, each once. From half of it on, messages in blocks that
- * hold little else are copied out of them, a few at a time and each once; beyond it whole groups of
- * pictures are dropped, and counted.
- * Of one stream only are the messages in a block; and they keep their slices while they are here.
+ * a keyframe at least `reach` old, or since the first of those before it that have its time; audio
+ * alone is kept by time. Messages are referenced, not copied; the budget counts whole blocks, each
+ * once. From half of it on, messages in blocks that hold little else are copied out of them, a few
+ * at a time and each once; beyond it whole groups of pictures are dropped, and counted. Of one
+ * stream only are the messages in a block; and they keep their slices while they are here.
  * Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
  * Errors: none. Without memory what was kept is dropped like a group over the budget, but for the
  *         state; keeping begins anew.   Time: monotonic ms.
@@ -27,7 +27,8 @@ struct stream_keep {
     struct kept *ring; /* ring_cap a power of two */
     uint32_t ring_cap, head, count;
     uint64_t first;     /* number of the first message kept; they are numbered from 0 on */
-    uint64_t searched;  /* there is no keyframe between the first one and this one */
+    uint64_t same;      /* those before it have the time of the first one */
+    uint64_t searched;  /* there is no keyframe between them and this one */
     uint64_t compacted; /* those before it are in as little memory as they need */
     uint32_t videos;    /* frames among them */
     struct rtmp_msg *states[STREAM_STATES_MAX];

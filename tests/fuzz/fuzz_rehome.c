@@ -18,7 +18,6 @@ enum {
     STEPS_MAX = 400,
     LAG_MAX_MS = 250, /* of what a node sends; failover.reach has to cover it */
     GROUP_MAX_MS = 4000,
-    SAME_TIME_MS = 1000, /* the clock stands still no longer; less than failover.reach */
     CALM_MS = 8000,
     END_WITHIN_MS = 300 * 1000,
 };
@@ -106,8 +105,7 @@ struct world {
         uint32_t replay_time;
     } claim;
     uint64_t now_ms, lag_ms, key_ms;
-    uint64_t time_ms; /* when the stream's time was last another one */
-    uint32_t time;    /* of the stream */
+    uint32_t time; /* of the stream */
     uint32_t sent[2];
     uint32_t times[2][FRAMES_MAX];
 };
@@ -616,10 +614,6 @@ static void publish(struct world *w, uint8_t type, bool header, bool key, uint32
         key = true;
     if (key && !header)
         w->key_ms = w->now_ms;
-    if (later_ms == 0 && w->now_ms - w->time_ms > SAME_TIME_MS)
-        later_ms = 1;
-    if (later_ms > 0)
-        w->time_ms = w->now_ms;
     w->time += later_ms;
     const struct frame f = {
         .type = type, .header = header, .key = key, .time = w->time, .number = w->sent[c]};
@@ -778,7 +772,7 @@ static void world_init(struct world *w, uint8_t start)
 {
     static const uint32_t starts[] = {0, 0xffff00, 0xfffffe00, 0x7fffff00};
     memset(w, 0, sizeof *w);
-    w->now_ms = w->key_ms = w->time_ms = STAGE_START_MS;
+    w->now_ms = w->key_ms = STAGE_START_MS;
     w->time = starts[start % 4];
     w->claim.next = -1;
     for (int i = 0; i < SESSIONS; i++) {

@@ -327,7 +327,7 @@ static void put_late(struct bed *b, uint8_t type, const char *head, uint32_t tim
     rtmp_msg_unref(m);
 }
 
-static void test_messages_of_the_newest_time_stay_together(void **state)
+static void test_messages_of_one_time_stay_together(void **state)
 {
     (void)state;
     struct bed b = open_bed();
@@ -336,9 +336,33 @@ static void test_messages_of_the_newest_time_stay_together(void **state)
     put_late(&b, RTMP_VIDEO, "\x17\x01", 72, 0);
     put_late(&b, RTMP_AUDIO, "\xaf\x01", 72, 3600); /* as old as the first: both are counted */
     assert_int_equal(b.keep.count, 3);
-    put_late(&b, RTMP_AUDIO, "\xaf\x01", 80, 3610);
-    assert_int_equal(b.keep.count, 3);
-    assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->info.kind, MEDIA_KEYFRAME);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 80, 3610); /* a player may have no more of them than one */
+    assert_int_equal(b.keep.count, 4);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 90, 3700);
+    put_late(&b, RTMP_VIDEO, "\x17\x01", 90, 3700);
+    put_late(&b, RTMP_VIDEO, "\x17\x01", 90, 3700);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 95, 7300);
+    assert_int_equal(b.keep.count, 4);
+    assert_int_equal(stream_keep_at(&b.keep, b.keep.first)->info.class, CLASS_AUDIO);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 95, 11000);
+    assert_int_equal(b.keep.count, 5);
+    finish(&b);
+}
+
+/* Of audio alone, too: however long a clock stands still, it costs one look at each message. */
+static void test_a_clock_that_stands_still(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    b.policy.max_bytes = UINT64_MAX;
+    start(&b);
+    for (uint32_t n = 0; n < 20000; n++)
+        put_late(&b, RTMP_AUDIO, "\xaf\x01", 40, n);
+    assert_int_equal(b.keep.count, 20000);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 60, 20000);
+    assert_int_equal(b.keep.count, 20001);
+    put_late(&b, RTMP_AUDIO, "\xaf\x01", 80, 40000);
+    assert_int_equal(b.keep.count, 1);
     finish(&b);
 }
 
@@ -355,7 +379,8 @@ int main(void)
         cmocka_unit_test(test_each_message_is_copied_once),
         cmocka_unit_test(test_no_memory_keeps_the_state),
         cmocka_unit_test(test_headless_until_a_keyframe),
-        cmocka_unit_test(test_messages_of_the_newest_time_stay_together),
+        cmocka_unit_test(test_messages_of_one_time_stay_together),
+        cmocka_unit_test(test_a_clock_that_stands_still),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
