@@ -1,7 +1,12 @@
 /* The part of a session's machine that finds out whether the node link in use is alive. */
 #include "router/session_parts.h"
 
-enum { LINK_PINGS_MAX = 16 }; /* unanswered ones on a node link */
+enum {
+    LINK_PINGS_MAX = 16, /* unanswered ones on a node link */
+    /* Until so long after a node has taken a stream we may hear that it was being reloaded then,
+     * and that players have its old process (move_io.c). */
+    RELOAD_HEARD_MS = 5000,
+};
 
 /* The node link in use: a ping every quarter of failover.stall, or less often where it takes turns
  * with others; a node that leaves one without an answer is asked on all of them. A node that has
@@ -34,14 +39,17 @@ static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64
     return link_owes_answer(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
 }
 
-/* Nothing kept is given up from half of failover.stall on until there are bytes, whoever was late;
- * nor after a move, until the new node has answered: it may hang with the replay in its hands. Of
- * one that never answers nothing can be told by that: after a move it has failover.stall. */
+/* Nothing kept is given up at first; nor from half of failover.stall on until there are bytes,
+ * whoever was late; nor after a move, until the new node has answered: it may hang with the replay
+ * in its hands. Of one that never answers nothing can be told by that: after a move it has
+ * failover.stall. */
 static bool must_hold(const struct session *s, uint64_t quarter, bool answers, uint64_t now_ms)
 {
     const bool held = s->rehome.keep.held;
     if (s->link_asked_ms == 0)
         return held;
+    if (now_ms - s->node_started_ms < RELOAD_HEARD_MS)
+        return true;
     if (s->link_bytes_ms >= s->link_asked_ms)
         return false;
     const uint64_t silent_ms = silent_ms_since(s, s->link_bytes_ms, quarter, now_ms);

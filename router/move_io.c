@@ -223,11 +223,14 @@ static bool leaves_streams(const struct worker *w, const char *id)
     return !n || n->admin != NODE_ENABLED || n->leaving;
 }
 
-/* The stream began on a process of the node that new players do not reach any more. */
-static bool is_outdated(struct worker *w, const struct session *s, uint64_t now_ms)
+/* It may have a process of the node that nobody reaches any more: one that was dialled between the
+ * change and our hearing of it may have the new one. */
+static bool is_outdated(const struct session_conn *c, uint64_t now_ms)
 {
-    const struct node_generation *g = generation_of(w, s->node);
-    return g && g->changed_ms != 0 && s->node_started_ms < g->changed_ms &&
+    const struct session *s = &c->s;
+    const struct node_generation *g = generation_of(c->w, s->node);
+    return g && g->changed_ms != 0 && s->current >= 0 &&
+           c->nodes[s->current].dialled_ms < g->changed_ms &&
            now_ms >= g->changed_ms + RELOAD_SETTLE_MS;
 }
 
@@ -239,7 +242,8 @@ static void leave_if_waiting(void *arg, enum err e, const struct claim *claim)
         session_post(c, &(struct session_event){.kind = SE_STREAM_MOVED, .node = ""});
 }
 
-/* A player follows its stream; one that waits for a stream goes where that would go now. */
+/* A player follows its stream; one that waits for a stream goes where that would go now, if only to
+ * the node's new process. */
 static void move_waiting_player(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
@@ -257,7 +261,7 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
         return false;
     const bool leave = leaves_streams(w, s->node);
     c->move_after_ms = now_ms + MOVE_AGAIN_MS;
-    if (s->kind == SESSION_PLAY && leave && w->store)
+    if (s->kind == SESSION_PLAY && w->store)
         move_waiting_player(c);
     if (s->kind == SESSION_PLAY)
         return false;
@@ -288,7 +292,7 @@ static bool should_move(struct session_conn *c, uint64_t now_ms)
 {
     const struct session *s = &c->s;
     return s->node[0] != '\0' && !s->seat.share &&
-           (leaves_streams(c->w, s->node) || is_outdated(c->w, s, now_ms));
+           (leaves_streams(c->w, s->node) || is_outdated(c, now_ms));
 }
 
 void move_planned(struct worker *w)

@@ -460,6 +460,7 @@ void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t 
             move_claim(s);
         break;
     case NODE_EV_REFUSED:
+        r->name_taken = view_is(ev->status.code, "NetStream.Publish.BadName");
         rehome_node_failed(s, FAIL_REFUSED, now_ms);
         break;
     case NODE_EV_MEDIA:
@@ -484,20 +485,23 @@ void rehome_node_heard(struct session *s, uint64_t now_ms)
 
 /* An old process may still take connections: another try. When it no longer does, the name is taken
  * because the stream is on the new process already: it came between that process's start and our
- * hearing of it. Not so where the new one has had it from us and lost it: that is still to be done.
+ * hearing of it. Players that came then may have the old one, so the stream is published anew, and
+ * they follow. Not so where the new one has had it from us and lost it: that is still to be done.
  */
-static void reload_refused(struct session *s, uint64_t now_ms)
+static void reload_refused(struct session *s, bool name_taken, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
-    const bool was_there = r->claimed;
-    r->phase = RH_NONE;
     if (now_ms - r->began_ms < RELOAD_TRY_MS) {
         enter_phase(s, RH_WAIT, now_ms + AGAIN_MS);
         return;
     }
-    stay(s, now_ms);
-    if (!was_there)
-        s->node_started_ms = now_ms;
+    if (!name_taken || r->claimed) {
+        stay(s, now_ms);
+        return;
+    }
+    close_current(s);
+    r->planned = false;
+    dial(s, s->node, RH_LINK, now_ms);
 }
 
 void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
@@ -514,7 +518,7 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
         return;
     }
     if (r->planned && r->cause == REHOME_RELOAD && s->kind == SESSION_PUBLISH) {
-        reload_refused(s, now_ms);
+        reload_refused(s, fail == FAIL_REFUSED && r->name_taken, now_ms);
         return;
     }
     if (s->kind == SESSION_PUBLISH && r->phase == RH_CHECK)

@@ -177,6 +177,7 @@ struct session_rehome {
     uint64_t again_ms; /* when a link that had ended was last made anew; 0: never */
     bool waiting;      /* ACT_AUDIENCE is being answered */
     bool claimed;      /* publisher: the claim says that the stream is on its way to node */
+    bool name_taken;   /* publisher: the node says that somebody has the stream there already */
     bool returned;     /* publisher: the claim is taken back, the stream stays where it is */
     bool again;        /* player: on its way back to the same node */
     bool again_here;   /* the link that was made anew is the one in use: the node is the same */

@@ -375,6 +375,7 @@ static bool dial(struct session_conn *c, int i)
     const struct node *node = node_table_get(c->w->nodes, c->s.link_nodes[i]);
     n->generation = c->s.links[i].generation;
     c->dialled_us = clock_mono_us();
+    n->dialled_ms = c->dialled_us / 1000;
     c->alive_us = 0;
     c->dial_error = 0;
     if (!node || node->addr.ss_family == 0)

@@ -9,8 +9,9 @@ struct node_socket {
     int fd;              /* -1: none */
     uint32_t generation; /* of the link it was opened for */
     bool connecting;
-    bool broken; /* writing failed: read to the end, which tells why */
-    int setup;   /* it is being set up for a move: what setups_leave() wants; -1: it is not */
+    bool broken;         /* writing failed: read to the end, which tells why */
+    uint64_t dialled_ms; /* the node's process of then has it; monotonic */
+    int setup; /* it is being set up for a move: what setups_leave() wants; -1: it is not */
     ev_io rd, wr;
     struct intake in;
 };

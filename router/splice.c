@@ -108,8 +108,8 @@ static bool passes_joining(const struct splice *s, struct splice_feed *f, enum m
     return true;
 }
 
-/* The link has all types since a keyframe that the player has, however rare they are: nodes keep
- * the order of messages. */
+/* The link has all types since the first video of a time that the player has some of, however rare
+ * they are: nodes keep the order of messages, and the replay begins with all of one time. */
 static bool spans(const struct splice *s, const struct splice_feed *f)
 {
     const struct splice_count *video = &s->passed[CLASS_VIDEO];
@@ -127,13 +127,13 @@ static bool passes_shared(const struct splice *s, struct splice_feed *f, enum me
     return is_news(s, class, time, f->had[class].at);
 }
 
-static void note_begin(struct splice_feed *f, const struct media_info *info, uint32_t time)
+static void note_begin(struct splice_feed *f, enum media_class class, uint32_t time)
 {
     const bool expected = time == f->expected_time;
     if (f->expects)
         f->begins = expected;
-    if (info->class == CLASS_VIDEO && !f->had[CLASS_VIDEO].seen)
-        f->whole = f->begins && expected && info->kind == MEDIA_KEYFRAME;
+    if (class == CLASS_VIDEO && !f->had[CLASS_VIDEO].seen)
+        f->whole = f->begins && expected;
 }
 
 /* Nodes that restart the clock for each player (SRS) are known by the first time they give. */
@@ -205,7 +205,7 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
         return false;
     }
     if (info.class != CLASS_DATA) { /* RtmpSampleAccess has time 0 */
-        note_begin(f, &info, m->timestamp);
+        note_begin(f, info.class, m->timestamp);
         check_clock(s, f, m->timestamp);
     }
     count(&f->had[info.class], m->timestamp);

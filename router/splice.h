@@ -39,7 +39,7 @@ struct splice_feed {
     bool overlap; /* SHARED, the new one: a type counts from where the link is behind the player */
     bool expects; /* a first message of that time: another one shows that the clock is another */
     bool begins;  /* it did begin so */
-    bool whole;   /* and its first video is a keyframe of that time: nothing is missing behind it */
+    bool whole;   /* and its first video is of that time: nothing is missing behind it */
     uint32_t expected_time;
     uint32_t offset; /* REBASED: from the node's clock to the player's */
     bool began;      /* REBASED: the offset is known */
@@ -72,8 +72,8 @@ struct rtmp_msg *splice_next_state(struct splice *s, struct splice_feed *f,
 /* The old link of two. */
 void splice_feed_share(struct splice_feed *f);
 /* The new link has delivered, for audio and video as far as the player has had them, something
- * strictly older than the last passed, or all since a keyframe that is: nothing is missing between
- * the two (rehoming-notes 5). Where their clocks differ, a keyframe. */
+ * strictly older than the last passed, or the beginning of what is replayed: nothing is missing
+ * between the two (rehoming-notes 5). Where their clocks differ, a keyframe. */
 bool splice_caught_up(const struct splice *s, const struct splice_feed *f);
 /* The new link is the only one from now on. */
 void splice_feed_alone(struct splice_feed *f);

@@ -536,7 +536,7 @@ class NodeBehaviour:
     """What a FakeNode does with each connection; a test changes it while the node runs."""
 
     accept: str = "serve"  # or: hang, close, reset, close_after_handshake, die_at_connect
-    publish: str = "start"  # or: badname, close, start_close, silent, denied
+    publish: str = "start"  # or: once (badname while somebody has it), badname, close, start_close, silent, denied
     play: str = "start"  # or: close, silent, not_found
     gate: threading.Event = None  # publish and play are answered once it is set
     chunk_size: int = 4096
@@ -721,6 +721,8 @@ class FakeNode:
 
     def _publish(self, s):
         does = self.does.publish
+        if does == "once":
+            does = "badname" if s.name.split("?")[0] in self.publishers else "start"
         if does == "badname" or does == "denied":
             code = "NetStream.Publish.BadName" if does == "badname" else "NetStream.Publish.Unauthorized"
             s.conn.send_status(code, "error")

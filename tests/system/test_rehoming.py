@@ -13,6 +13,7 @@ import media
 import procs
 import pytest
 import rtmp
+import weir
 from exact import Exact, assert_gaps
 
 LONG = bool(os.environ.get("WEIR_TEST_LONG"))
@@ -342,3 +343,48 @@ def test_reload_of_a_node(cluster, router, exact, stack):
         procs.eventually(lambda: len(node.live()) == count, what="all are on the new process")
     e.report()
     assert {line["reason"] for line in r.logs("stream_moved")} == {"reload"}
+
+
+def test_reload_at_the_move(fakes, router, exact, stack):
+    """A stream moves to a node that is being reloaded: its publisher has the new process, one of its players the old one, which
+    gets nothing. When the reload is known, the stream is published there anew, and that player has all it missed."""
+    two = fakes(2, keeps=False, publish="once")
+    page = healthd.FakeStat()
+    stack.append(page)
+    for n in two:
+        page.pages[f"/{n.id}"] = (200, healthd.nginx_page())
+    nodes = [weir.node_entry(n, stat=page.url(f"/{n.id}")) for n in two]
+    r = router(nodes, failover={**OFTEN, "reach": "30s"}, healthd={**healthd.FAST, "checks": ["stat"]})
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    h.wait_up(*two)
+    e = exact(r, 1, 2)
+    time.sleep(2)  # routers read which process a node is once a second
+    old = next(n for n in two if n.publishers)
+    new = next(n for n in two if n is not old)
+    new.does.deaf = 1
+    mark = r.mark()
+    old.stop()
+    r.wait_log("stream_moved", since=mark)
+    page.pages[f"/{new.id}"] = (200, healthd.nginx_page(pid=101, uptime=0))
+    r.wait_log("stream_moved", since=mark, reason="reload")
+    new.wait(lambda f: sum(s.relayed > 50 for s in f.players["exact0"]) == 2)
+    e.report()
+
+
+def test_reload_under_a_waiting_player(cluster, router, client, publish, stack):
+    """A player waits at a node for a stream that nobody publishes; the node is reloaded, and the publisher finds its new process:
+    the player is there, too."""
+    node = cluster(1)[0]
+    r = router([healthd.stat_node(node)], healthd=healthd.FAST)
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    h.wait_up(node)
+    c = client(r)
+    c.play("x")
+    time.sleep(2)  # as above
+    mark = r.mark()
+    node.proc.signal(signal.SIGHUP)
+    r.wait_log("stream_placed", since=mark, kind="play")
+    publish(r.url("live/x"))
+    c.recv_media(20)
