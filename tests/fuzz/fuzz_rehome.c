@@ -604,6 +604,16 @@ static void open_session(struct world *w, int session, const char *asks)
     require(script_do(t, asks));
 }
 
+/* Its first time has all its messages before it: whoever joins between two of one time, and is
+ * moved before the next, cannot be told how many it has (rehoming-notes 8). */
+static bool somebody_begins(const struct world *w)
+{
+    for (int i = 1; i < SESSIONS; i++)
+        if (w->stages[i].opened && !w->players[i].any[0] && !w->players[i].any[1])
+            return true;
+    return false;
+}
+
 static void publish(struct world *w, uint8_t type, bool header, bool key, uint32_t later_ms)
 {
     struct stage *t = &w->stages[0];
@@ -614,6 +624,8 @@ static void publish(struct world *w, uint8_t type, bool header, bool key, uint32
         key = true;
     if (key && !header)
         w->key_ms = w->now_ms;
+    if (later_ms == 0 && !header && somebody_begins(w))
+        later_ms = 1;
     w->time += later_ms;
     const struct frame f = {
         .type = type, .header = header, .key = key, .time = w->time, .number = w->sent[c]};
@@ -726,14 +738,11 @@ static void player_reads(struct world *w, int session)
         stage_client_reads(t, t->client.reads_most ? 0 : UINT64_MAX);
 }
 
-/* Its first time has all its messages before it: whoever joins between two of one time, and is
- * moved before the next, cannot be told how many it has (rehoming-notes 8). */
 static void join(struct world *w, int session)
 {
     if (w->stages[session].opened || !w->claim.live)
         return;
     open_session(w, session, "client play cam1");
-    w->time++;
 }
 
 static void happen(struct world *w, enum op op, uint32_t arg)
