@@ -668,7 +668,8 @@ static void replayed_all(struct session *s, uint64_t now_ms)
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     enter_phase(s, RH_OVERLAP, 0);
     ask_new_node(s, now_ms);
-    ask_audience(s);
+    if (s->state == SESS_REHOME)
+        ask_audience(s);
 }
 
 static void send_batch(struct session *s, uint64_t now_ms)
@@ -733,6 +734,8 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
     const bool go_on = (ev->ready && r->phase == RH_AUDIENCE) || (enough && alive);
     if (!go_on && new_node_has_read(s) && now_ms - r->batch_ms > ASK_EVERY_MS)
         ask_new_node(s, now_ms);
+    if (s->state != SESS_REHOME)
+        return;
     if (new_node_hangs(s, now_ms))
         rehome_node_failed(s, FAIL_ANSWER_TIMEOUT, now_ms);
     else if (!go_on)
