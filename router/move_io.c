@@ -234,11 +234,20 @@ static bool is_outdated(const struct session_conn *c, uint64_t now_ms)
            now_ms >= g->changed_ms + RELOAD_SETTLE_MS;
 }
 
+/* The stream is on the player's node, and yet the player has had nothing of it: it came when the
+ * node had been reloaded, so it is in the new process. */
+static bool is_beside(const struct session_conn *c, const struct claim *claim)
+{
+    return claim->state == CLAIM_LIVE && claim->next[0] == '\0' &&
+           strcmp(claim->node, c->s.node) == 0 && !c->s.rehome.splice.any &&
+           is_outdated(c, clock_mono_ms());
+}
+
 static void leave_if_waiting(void *arg, enum err e, const struct claim *claim)
 {
     struct session_conn *c = arg;
     c->place_waiting--;
-    if (e == ERR_NOT_FOUND || (e == ERR_OK && claim->state == CLAIM_HINT))
+    if (e == ERR_NOT_FOUND || (e == ERR_OK && (claim->state == CLAIM_HINT || is_beside(c, claim))))
         session_post(c, &(struct session_event){.kind = SE_STREAM_MOVED, .node = ""});
 }
 

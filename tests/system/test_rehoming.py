@@ -388,3 +388,28 @@ def test_reload_under_a_waiting_player(cluster, router, client, publish, stack):
     r.wait_log("stream_placed", since=mark, kind="play")
     publish(r.url("live/x"))
     c.recv_media(20)
+
+
+def test_streams_that_come_at_the_reload(fakes, router, client, stack):
+    """Players wait at a node for streams, and that is reloaded: whenever their publishers come, the players are on the process that has
+    the streams."""
+    node = fakes(1)[0]
+    page = healthd.FakeStat()
+    stack.append(page)
+    page.pages["/stat"] = (200, healthd.nginx_page())
+    r = router([weir.node_entry(node, stat=page.url("/stat"))], healthd={**healthd.FAST, "checks": ["stat"]})
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    h.wait_up(node)
+    names = [f"s{i}" for i in range(40)]
+    node.does.deaf = len(names)
+    for name in names:
+        client(r).play(name)
+    time.sleep(2)  # as above
+    page.pages["/stat"] = (200, healthd.nginx_page(pid=101, uptime=0))
+    for name in names:
+        c = client(r)
+        c.publish(name)
+        c.send(rtmp.VIDEO, b"\x17\x01\0\0\0" + bytes(20), 1, 0, 6)
+        time.sleep(0.1)
+    node.wait(lambda f: all(any(not s.deaf for s in f.players[name]) for name in names))
