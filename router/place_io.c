@@ -203,8 +203,11 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
 void place_started(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
-    if (c->s.kind == SESSION_PLAY && c->found_live && c->s.stream->found.next[0])
-        place_mark_audience(c->w, &key);
+    if (c->s.kind != SESSION_PLAY || !c->found_live || c->s.stream->found.next[0] == '\0')
+        return;
+    place_read_changes(
+        c->w); /* it asked; others of this worker may not have heard of the move yet */
+    place_mark_audience(c->w, &key);
 }
 
 /* ---- placing ---- */
