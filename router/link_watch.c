@@ -39,16 +39,17 @@ static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64
     return link_owes_answer(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
 }
 
-/* Nothing kept is given up at first; nor from half of failover.stall on until there are bytes,
- * whoever was late; nor after a move, until the new node has answered: it may hang with the replay
- * in its hands. Of one that never answers nothing can be told by that: after a move it has
- * failover.stall. */
+/* Nothing kept is given up at first, if there is room; nor from half of failover.stall on until
+ * there are bytes, whoever was late; nor after a move, until the new node has answered: it may hang
+ * with the replay in its hands. Of one that never answers nothing can be told by that: after a move
+ * it has failover.stall. */
 static bool must_hold(const struct session *s, uint64_t quarter, bool answers, uint64_t now_ms)
 {
     const bool held = s->rehome.keep.held;
     if (s->link_asked_ms == 0)
         return held;
-    if (now_ms - s->node_started_ms < RELOAD_HEARD_MS)
+    if (now_ms - s->node_started_ms < RELOAD_HEARD_MS &&
+        s->rehome.keep.bytes < s->env->failover->gop_bytes / 2)
         return true;
     if (s->link_bytes_ms >= s->link_asked_ms)
         return false;

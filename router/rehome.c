@@ -331,7 +331,7 @@ static void stay(struct session *s, uint64_t now_ms)
     }
     splice_feed_alone(&s->stream->feeds[s->current]);
     r->phase = RH_NONE;
-    r->planned = r->keep.held = false;
+    r->planned = false; /* what is kept is held on: the node may have hung all the while */
     session_enter(s, SESS_RELAY, now_ms);
     link_watch_begin(s, now_ms);
 }

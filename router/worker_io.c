@@ -32,6 +32,7 @@ enum {
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     HEAP_SPARE_BYTES = 32 * 1024 * 1024, /* free memory a worker keeps */
+    HEAP_PIECE_BYTES = 4 * 1024 * 1024,  /* larger ones go back at once */
     ACCEPT_PAUSE_MS = 100,               /* out of descriptors: try again then */
 };
 
@@ -744,6 +745,7 @@ int worker_run(struct config *config, const struct listen_set *set, struct share
 {
     /* What one stream gives up the next one takes: by way of the system it would be cleared. */
     (void)mallopt(M_TRIM_THRESHOLD, HEAP_SPARE_BYTES);
+    (void)mallopt(M_MMAP_THRESHOLD, HEAP_PIECE_BYTES);
     struct worker *w = calloc(1, sizeof *w);
     if (!w)
         return 1;
