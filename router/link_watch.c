@@ -11,7 +11,7 @@ enum {
 /* The node link in use: a ping every quarter of failover.stall, or less often where it takes turns
  * with others; a node that leaves one without an answer is asked on all of them. A node that has
  * never answered one is judged by TCP alone. A player's link is given longer: the publisher's
- * decides. */
+ * decides, also one that is on its way to another node. */
 void link_watch_begin(struct session *s, uint64_t now_ms)
 {
     const struct node_link *n = session_link_in_use(s);
@@ -79,11 +79,12 @@ void link_watch_due(struct session *s, uint64_t now_ms)
     const uint64_t patience = s->kind == SESSION_PUBLISH ? stall : stall + stall / 2 + 500;
     const uint64_t due_ms = s->link_ping_ms;
     s->link_ping_ms = now_ms + quarter;
-    if (s->state != SESS_RELAY || !n || n->state != NODE_LIVE)
+    const bool leaving = s->state == SESS_REHOME && s->kind == SESSION_PUBLISH;
+    if ((s->state != SESS_RELAY && !leaving) || !n || n->state != NODE_LIVE)
         return;
     const bool late = now_ms - due_ms > quarter || !session_reads_node(s, s->current);
     const bool answers = n->answers_pings || n->link.pings_answered > 0;
-    s->rehome.keep.held = late || must_hold(s, quarter, answers, now_ms);
+    s->rehome.keep.held = late || leaving || must_hold(s, quarter, answers, now_ms);
     if (late) { /* it was us who heard nothing: give it time */
         s->link_heard_ms = now_ms;
         s->link_asked_ms = 0;
