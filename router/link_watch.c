@@ -72,6 +72,15 @@ static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answ
     return at > now_ms ? at : 0;
 }
 
+/* Where the next ping is far off, what is held would grow until then. */
+static uint64_t look_again_at(const struct session *s, uint64_t ask_at, uint64_t quarter,
+                              uint64_t now_ms)
+{
+    const uint64_t heard_ms = s->node_started_ms + RELOAD_HEARD_MS;
+    const uint64_t again_ms = heard_ms > now_ms ? heard_ms : now_ms + quarter;
+    return s->rehome.keep.held && again_ms < ask_at ? again_ms : ask_at;
+}
+
 void link_watch_due(struct session *s, uint64_t now_ms)
 {
     struct node_link *n = session_link_in_use(s);
@@ -96,7 +105,7 @@ void link_watch_due(struct session *s, uint64_t now_ms)
     }
     const uint64_t ask_at = link_ask_at(s, quarter, answers, now_ms);
     if (ask_at != 0) {
-        s->link_ping_ms = ask_at;
+        s->link_ping_ms = look_again_at(s, ask_at, quarter, now_ms);
         return;
     }
     if (!link_owes_answer(s))

@@ -502,6 +502,29 @@ static void a_node_that_answers_no_pings_makes_nobody_keep_more(void **state)
     stage_deinit(&stage);
 }
 
+/* A stream that has come to a node is kept for some seconds in case the node was being reloaded,
+ * and no longer where so many links go to it that the next ping is a minute off. */
+static void links_that_are_seldom_asked_keep_no_more(void **state)
+{
+    (void)state;
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    play_lines(&stage, to_relay);
+    stage.s.link_space_ms = 60000;
+    for (int i = 0; i < 100; i++) {
+        char line[64];
+        stage_run_until(&stage, stage.now_ms + 100);
+        snprintf(line, sizeof line, "client audio %d 20", 100 * i);
+        assert_true(script_do(&stage, line));
+        if (i % 10 == 9)
+            assert_true(script_do(&stage, "node0 pong"));
+        if (i == 45)
+            assert_int_equal(stage.s.rehome.keep.count, 46);
+    }
+    assert_in_range(stage.s.rehome.keep.count, 30, 35); /* failover.reach of it */
+    stage_deinit(&stage);
+}
+
 /* ---- memory ---- */
 
 static void short_memory_closes_with_that_reason(void **state)
@@ -549,6 +572,7 @@ int main(void)
         cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
         cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
+        cmocka_unit_test(links_that_are_seldom_asked_keep_no_more),
         cmocka_unit_test(the_second_node_gets_what_is_too_large_to_be_kept),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
