@@ -23,10 +23,22 @@ static uint32_t class_for(uint32_t cap)
     return class;
 }
 
-static uint32_t class_keep(uint32_t class)
+/* Where many are live many come and go: those that went to libc would be split, and new memory be
+ * taken from the system. */
+static uint32_t class_keep(const struct block_pool *pool, uint32_t class)
 {
     const uint32_t fit = BLOCK_POOL_KEEP_BYTES / class_bytes(class);
-    return fit < BLOCK_POOL_KEEP ? fit : BLOCK_POOL_KEEP;
+    const uint32_t least = fit < BLOCK_POOL_KEEP ? fit : BLOCK_POOL_KEEP;
+    const uint32_t share = pool->live_count[class] / BLOCK_POOL_SHARE;
+    return share > least ? share : least;
+}
+
+static void class_free_one(struct block_pool *pool, uint32_t class)
+{
+    struct block *b = pool->free[class];
+    pool->free[class] = b->next_free;
+    pool->free_count[class]--;
+    free(b);
 }
 
 void block_pool_init(struct block_pool *pool, uint64_t max_bytes)
@@ -38,12 +50,8 @@ void block_pool_deinit(struct block_pool *pool)
 {
     assert(pool->live_bytes == 0);
     for (uint32_t class = 0; class < BLOCK_CLASSES; class ++) {
-        while (pool->free[class]) {
-            struct block *b = pool->free[class];
-            pool->free[class] = b->next_free;
-            free(b);
-        }
-        pool->free_count[class] = 0;
+        while (pool->free[class])
+            class_free_one(pool, class);
     }
 }
 
@@ -70,6 +78,8 @@ struct block *block_create(struct block_pool *pool, uint32_t cap)
     b->pool = pool;
     b->next_free = NULL;
     pool->live_bytes += cap;
+    if (class < BLOCK_CLASSES)
+        pool->live_count[class]++;
     return b;
 }
 
@@ -90,13 +100,16 @@ void block_unref(struct block *b)
     struct block_pool *pool = b->pool;
     pool->live_bytes -= b->cap;
     const uint32_t class = class_for(b->cap);
-    const bool kept = class < BLOCK_CLASSES && class_bytes(class) == b->cap &&
-                      pool->free_count[class] < class_keep(class);
-    if (!kept) {
+    if (class == BLOCK_CLASSES || class_bytes(class) != b->cap) { /* an exact one */
         free(b);
         return;
     }
+    pool->live_count[class]--;
     b->next_free = pool->free[class];
     pool->free[class] = b;
     pool->free_count[class]++;
+    const uint32_t keep = class_keep(pool, class);
+    for (int i = 0; i < 2 && pool->free_count[class] > keep;
+         i++) /* two: what is kept shrinks, too */
+        class_free_one(pool, class);
 }

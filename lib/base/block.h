@@ -3,6 +3,8 @@
  * last slice of it is released.
  * Owner:  one block_pool per worker; it outlives every block made from it (deinit asserts so).
  * Thread: the process's only thread; counts are not atomic.
+ * Memory: free blocks of a size are kept for reuse: an eighth as many as are live, and some megabytes
+ *         (base/limits.h). The rest goes back to libc.
  * Errors: creation gives NULL when memory is short or the pool's bound is met.
  * Tests:  tests/unit/base/test_block.c */
 #ifndef WEIR_BASE_BLOCK_H
@@ -29,7 +31,7 @@ enum { BLOCK_CLASSES = 10 }; /* powers of two, the last one is BLOCK_BYTES */
 
 struct block_pool {
     struct block *free[BLOCK_CLASSES]; /* ready for use, by size */
-    uint32_t free_count[BLOCK_CLASSES];
+    uint32_t free_count[BLOCK_CLASSES], live_count[BLOCK_CLASSES];
     uint64_t live_bytes; /* caps of all blocks that somebody holds */
     uint64_t max_bytes;  /* bound on live_bytes; 0: none */
 };

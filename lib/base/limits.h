@@ -6,9 +6,11 @@
 enum {
     /* Memory blocks */
     BLOCK_BYTES = 64 * 1024,   /* payload of a standard block: one large read, one epoll wake-up */
-    BLOCK_POOL_KEEP_BYTES = 4 * 1024 * 1024, /* in free blocks of a size a worker keeps; the rest goes back to libc */
+    BLOCK_POOL_KEEP_BYTES = 4 * 1024 * 1024, /* in free blocks of a size a worker keeps */
     BLOCK_POOL_KEEP = 1024,    /* but no more of them */
+    BLOCK_POOL_SHARE = 8,      /* or one for so many live ones, if that is more */
     MESSAGE_POOL_KEEP = 4096,  /* free message objects a worker keeps */
+    MESSAGE_POOL_SHARE = 8,    /* or one for so many live ones, if that is more */
     GATHER_BELOW_BYTES = 2048, /* incoming chunks smaller than this are gathered by one copy */
 
     /* RTMP */

@@ -23,15 +23,19 @@ static void msg_free(struct rtmp_msg *m)
     free(m);
 }
 
+static void free_one(struct rtmp_pool *pool)
+{
+    struct rtmp_msg *m = pool->free;
+    pool->free = m->next_free;
+    pool->free_count--;
+    msg_free(m);
+}
+
 void rtmp_pool_deinit(struct rtmp_pool *pool)
 {
     assert(pool->live == 0);
-    while (pool->free) {
-        struct rtmp_msg *m = pool->free;
-        pool->free = m->next_free;
-        msg_free(m);
-    }
-    pool->free_count = 0;
+    while (pool->free)
+        free_one(pool);
 }
 
 static struct rtmp_msg *msg_take(struct rtmp_pool *pool)
@@ -133,13 +137,17 @@ void rtmp_msg_unref(struct rtmp_msg *m)
     struct rtmp_pool *pool = m->pool;
     slices_release(m);
     pool->live--;
-    if (m->slice_cap > KEEP_SLICES || pool->free_count >= MESSAGE_POOL_KEEP) {
+    if (m->slice_cap > KEEP_SLICES) {
         msg_free(m);
         return;
     }
     m->next_free = pool->free;
     pool->free = m;
     pool->free_count++;
+    const uint64_t share = pool->live / MESSAGE_POOL_SHARE;
+    const uint64_t keep = share > MESSAGE_POOL_KEEP ? share : MESSAGE_POOL_KEEP;
+    for (int i = 0; i < 2 && pool->free_count > keep; i++) /* two: what is kept shrinks, too */
+        free_one(pool);
 }
 
 static enum err slices_grow(struct rtmp_msg *m)

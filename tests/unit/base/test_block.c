@@ -87,6 +87,29 @@ static void no_more_than_the_bound_is_kept(void **state)
     check_kept(128, 0, BLOCK_POOL_KEEP);
 }
 
+static void who_has_many_keeps_a_share_of_them(void **state)
+{
+    (void)state;
+    enum { MANY = 4096, CLASS = BLOCK_CLASSES - 3 };
+    static struct block *blocks[MANY];
+    struct block_pool pool;
+    block_pool_init(&pool, 0);
+    for (size_t i = 0; i < MANY; i++) {
+        blocks[i] = block_create(&pool, BLOCK_BYTES / 4);
+        assert_non_null(blocks[i]);
+    }
+    for (size_t i = 0; i < MANY; i++) {
+        const uint32_t live = (uint32_t)(MANY - i - 1);
+        const uint32_t least = 4 * BLOCK_POOL_KEEP_BYTES / BLOCK_BYTES;
+        const uint32_t share = live / BLOCK_POOL_SHARE;
+        block_unref(blocks[i]);
+        assert_int_equal(pool.live_count[CLASS], live);
+        const uint32_t most = share > least ? share : least;
+        assert_int_equal(pool.free_count[CLASS], i + 1 < most ? i + 1 : most);
+    }
+    block_pool_deinit(&pool);
+}
+
 static void last_reference_frees(void **state)
 {
     (void)state;
@@ -129,6 +152,7 @@ int main(void)
         cmocka_unit_test(capacities_are_rounded_up),
         cmocka_unit_test(freed_blocks_are_used_again),
         cmocka_unit_test(no_more_than_the_bound_is_kept),
+        cmocka_unit_test(who_has_many_keeps_a_share_of_them),
         cmocka_unit_test(last_reference_frees),
         cmocka_unit_test(the_bound_counts_whole_blocks),
     };
