@@ -5,7 +5,8 @@
 
 enum {
     RING_FIRST = 64,
-    ITEM_BYTES = 160,    /* what a message weighs besides its blocks */
+    ITEM_BYTES = 160, /* what a message weighs besides its blocks */
+    FETCH_AHEAD = 4,
     COMPACT_AT_ONCE = 4, /* so all are through before the second half of the budget is full */
 };
 
@@ -150,14 +151,20 @@ static void pop(struct stream_keep *k)
     k->head = (k->head + 1) & (k->ring_cap - 1);
     k->first++;
     k->count--;
-    if (k->searched < k->first)
+    if (k->searched < k->first) {
         k->searched = k->first;
+        k->key_at_ms = 0;
+    }
 }
 
+/* A group has not been touched since it came, and each message has to be waited for. */
 static void pop_until(struct stream_keep *k, uint64_t n)
 {
-    while (k->first < n)
+    while (k->first < n) {
+        if (k->first + FETCH_AHEAD < n)
+            __builtin_prefetch(entry(k, k->first + FETCH_AHEAD)->msg);
         pop(k);
+    }
 }
 
 /* The end: there is none. */
@@ -200,13 +207,15 @@ static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_
     if (now_ms < p->reach_ms)
         return;
     const uint64_t old_ms = now_ms - p->reach_ms;
+    if (k->videos > 0 && k->key_at_ms > old_ms) /* by far the most often */
+        return;
     while (k->count > 0) {
         const uint64_t front = counted ? same_time_end(k) : k->first + 1;
         const uint64_t key = keyframe_from(k, k->searched > front ? k->searched : front);
         const uint64_t last = front - 1;
         k->searched = key;
-        if (key < stream_keep_end(k) && entry(k, key)->at_ms <= old_ms &&
-            (!counted || is_past(k, key)))
+        k->key_at_ms = key < stream_keep_end(k) ? entry(k, key)->at_ms : NO_KEYFRAME;
+        if (k->key_at_ms <= old_ms && (!counted || is_past(k, key)))
             pop_until(k, counted ? same_time_begin(k, key) : key);
         else if (k->videos == 0 && entry(k, last)->at_ms < old_ms && (!counted || is_past(k, last)))
             pop_until(k, front);
@@ -256,6 +265,8 @@ static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media
     k->payload_bytes += m->len;
     k->videos += is_video_frame(info);
     k->count++;
+    if (k->key_at_ms == NO_KEYFRAME && info->kind == MEDIA_KEYFRAME)
+        k->key_at_ms = 0;
 }
 
 void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,

@@ -17,6 +17,8 @@
 
 enum { STREAM_STATES_MAX = 16 };
 
+#define NO_KEYFRAME UINT64_MAX
+
 struct kept {
     struct rtmp_msg *msg;
     uint64_t at_ms; /* when it arrived */
@@ -29,6 +31,7 @@ struct stream_keep {
     uint64_t first;     /* number of the first message kept; they are numbered from 0 on */
     uint64_t same;      /* those before it have the time of the first one */
     uint64_t searched;  /* there is no keyframe between them and this one */
+    uint64_t key_at_ms; /* when the keyframe there arrived; NO_KEYFRAME; 0: to be looked at */
     uint64_t compacted; /* those before it are in as little memory as they need */
     uint32_t videos;    /* frames among them */
     struct rtmp_msg *states[STREAM_STATES_MAX];
