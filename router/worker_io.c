@@ -26,8 +26,6 @@ enum {
     HINT_WRITES = 10,     /* at a time: 20,000 hints a second at most, more than can come */
     TURN_SHORT_US = 2500, /* of wall clock: its CPU time need not be asked for */
     TURNS_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
-    BUSY_EVENTS = 2,               /* as many within relay.coalesce, and waiting for more pays */
-    ENOUGH_EVENTS_PER_MS = 8,      /* four in the default of it; more would save little each */
     WORKER_GONE_MS = 10000,        /* without a heartbeat */
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
@@ -253,24 +251,6 @@ static void sweep_hints(struct worker *w)
     w->hints_left = removed == STORE_WRITE_RECORDS;
 }
 
-/* How far apart turns of the loop begin: relay.coalesce; less where so much goes on that as many
- * events come together in less; not at all where it would bring few together, so that a quiet
- * worker adds no delay. */
-static void decide_rest(struct worker *w)
-{
-    const uint64_t now_us = clock_mono_us();
-    const uint64_t took_us = now_us - w->rest_since_us;
-    const uint64_t coalesce_us = w->config->relay.coalesce_us;
-    const uint64_t enough = took_us * ENOUGH_EVENTS_PER_MS / 1000;
-    w->rest_us = coalesce_us;
-    if (w->relay_events * coalesce_us < BUSY_EVENTS * took_us)
-        w->rest_us = 0;
-    else if (w->relay_events > enough)
-        w->rest_us = coalesce_us * enough / w->relay_events;
-    w->rest_since_us = now_us;
-    w->relay_events = 0;
-}
-
 /* The parent does not open the store: what its log lost is counted by the first worker. */
 static void count_lost_lines(struct worker *w)
 {
@@ -341,7 +321,9 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     move_planned(w);
     if (w->hints_left)
         sweep_hints(w);
-    decide_rest(w);
+    rest_decide(&w->rest, clock_mono_us(), clock_thread_sleeps(), w->relay_events,
+                w->config->relay.coalesce_us);
+    w->relay_events = 0;
 }
 
 static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
@@ -442,7 +424,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     session_run_soon(w);
     session_dial_waiting(w);
     session_free_dead(w);
-    ev_set_io_collect_interval(loop, w->setting_up ? 0.0 : (double)w->rest_us / 1e6);
+    ev_set_io_collect_interval(loop, w->setting_up ? 0.0 : (double)w->rest.us / 1e6);
     w->setting_up = false;
     count_turn(w);
     if (w->stopping && w->conn_count == 0)

@@ -9,6 +9,7 @@
 #include "cluster/store.h"
 #include "router/admission.h"
 #include "router/listen_io.h"
+#include "router/rest.h"
 #include "router/session.h"
 #include "router/setups.h"
 #include "router/shared.h"
@@ -84,10 +85,9 @@ struct worker {
     uint32_t conn_count;
     struct session_conn *soon[RUN_BATCH]; /* have read something that is to be sent in this turn */
     uint32_t soon_count, soon_bytes;
-    uint32_t relay_events;  /* of sockets of sessions that relay, since the last poll */
-    bool setting_up;        /* in this turn there was news for a session that does not relay yet */
-    uint64_t rest_us;       /* turns begin at least so far apart */
-    uint64_t rest_since_us; /* when that was decided; monotonic */
+    uint32_t relay_events; /* of sockets of sessions that relay, since the last poll */
+    bool setting_up;       /* in this turn there was news for a session that does not relay yet */
+    struct rest rest;
 
     struct worker_listener listeners[LISTENERS_MAX];
     uint32_t listener_count;

@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "base/clock_io.h"
 
+#include <sys/resource.h>
 #include <time.h>
 
 static uint64_t clock_us(clockid_t id)
@@ -22,6 +24,12 @@ uint64_t clock_mono_ms(void)
 uint64_t clock_thread_us(void)
 {
     return clock_us(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t clock_thread_sleeps(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_nvcsw : 0;
 }
 
 uint64_t clock_wall_ms(void)
