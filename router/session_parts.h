@@ -1,4 +1,4 @@
-/* router/session_parts.h - what session.c, entry.c, rehome.c, link_watch.c, shared_play.c and
+/* router/session_parts.h - what session.c, entry.c, rehome*.c, link_watch.c, shared_play.c and
  * flow.c, the files of the session's machine, have of each other. Nobody else includes it. */
 #ifndef WEIR_ROUTER_SESSION_PARTS_H
 #define WEIR_ROUTER_SESSION_PARTS_H
@@ -45,7 +45,7 @@ MUST_CHECK struct rtmp_msg *entry_command(const struct session *s, struct rtmp_m
 /* After a step: whether a queue has become too long, or short again. */
 void flow_update(struct session *s, uint64_t now_ms);
 
-/* ---- rehome.c ---- */
+/* ---- rehome.c, rehome_replay.c, rehome_play.c ---- */
 
 /* False: streams are not moved. */
 bool rehome_enabled(const struct session *s);
