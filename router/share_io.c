@@ -83,8 +83,7 @@ static void tell_started(struct session_conn *player, const struct session_conn 
  * out, rather than in the kernel. */
 static void limit_unsent(int fd)
 {
-    const int bytes = UNSENT_BYTES;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+    socket_set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
 }
 
 bool share_place(struct session_conn *c)

@@ -28,7 +28,7 @@ enum {
     RTMP_TAG_PEEK_BYTES = 64,               /* of a payload, enough to tell keyframes and sequence headers */
 
     /* Clients that have not published or played yet (docs/security.md has the sum) */
-    UNROUTED_SESSION_BYTES = 64 * 1024, /* memory of one, all told: session_io.c checks the sum */
+    UNROUTED_SESSION_BYTES = 64 * 1024, /* memory of one, all told: session_accept_io.c checks the sum */
     UNROUTED_MESSAGE_BYTES = 10 * 1024, /* its longest message, and all it may have begun */
     UNROUTED_CSIDS_MAX = 16,            /* its chunk streams */
     CREATE_STREAMS_MAX = 8,             /* before a publish or play; each one is answered */

@@ -15,6 +15,11 @@ enum {
     GATHER_BYTES = 1024,           /* copied into one piece: costs less than to hand over several */
 };
 
+void socket_set(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
 /* ---- reading ---- */
 
 /* A block is full: as large a one comes next as the peer fills in BLOCK_LASTS_MS. */

@@ -30,6 +30,9 @@ MUST_CHECK ssize_t intake_read(struct intake *in, struct block_pool *pool, struc
 void intake_rest(struct intake *in, struct block **spare);
 void intake_close(struct intake *in);
 
+/* An option that costs only speed where it cannot be set. */
+void socket_set(int fd, int level, int option, int value);
+
 /* Sends count pieces as sendmsg() does, without waiting and without SIGPIPE. */
 MUST_CHECK ssize_t socket_send(int fd, struct iovec *iov, size_t count);
 

@@ -1,6 +1,6 @@
 /* tests/replay/stage.h - one session on a made-up stage: its client and its nodes are RTMP peers of
  * the test's own, the clock is turned by hand, and all that comes out is written into a trace, a
- * line each. Does what router/session_io.c does, without sockets. Used by replay.c and the unit
+ * line each. Does what router/session*_io.c do, without sockets. Used by replay.c and the unit
  * tests of router/session. Anything that cannot happen aborts. */
 #ifndef WEIR_TESTS_STAGE_H
 #define WEIR_TESTS_STAGE_H
