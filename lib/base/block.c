@@ -109,7 +109,7 @@ void block_unref(struct block *b)
     pool->free[class] = b;
     pool->free_count[class]++;
     const uint32_t keep = class_keep(pool, class);
-    for (int i = 0; i < 2 && pool->free_count[class] > keep;
-         i++) /* two: what is kept shrinks, too */
+    /* two: what is kept shrinks, too */
+    for (int i = 0; i < 2 && pool->free_count[class] > keep; i++)
         class_free_one(pool, class);
 }
