@@ -16,6 +16,11 @@ static bool overfull(const struct session *s, const struct rtmp_link *l)
     return queued(l) >= 2 * s->env->relay->buffer_bytes + s->env->node_limits.message_bytes;
 }
 
+static bool overfull_to(const struct session *s, int link)
+{
+    return link >= 0 && overfull(s, &s->links[link].link);
+}
+
 /* Full at relay.buffer, free again at half of it. Whoever takes an eighth of the buffer within
  * relay.stall_timeout is slow, not stalled. */
 static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_t now_ms)
@@ -59,9 +64,10 @@ bool session_reads_client(const struct session *s)
     case SESS_PLACE:
         return s->pending.bytes < s->env->relay->buffer_bytes;
     case SESS_RELAY:
-        return !s->client_paused && (s->current < 0 || !overfull(s, &s->links[s->current].link));
-    case SESS_REHOME: /* what it sends is kept, within failover.gop_bytes */
-        return true;
+        return !s->client_paused && !overfull_to(s, s->current);
+    case SESS_REHOME: /* what it sends is kept, within failover.gop_bytes, and goes to those nodes
+                         of the two that have caught up; one that hangs is soon given up */
+        return !overfull_to(s, s->current) && !overfull_to(s, s->rehome.link);
     }
     return true;
 }

@@ -357,8 +357,9 @@ static void note_pressure(struct stage *t)
 {
     const struct session *s = &t->s;
     const bool flows = s->state == SESS_PLACE || s->state == SESS_RELAY;
+    const bool moves = s->state == SESS_REHOME;
     if (!t->player) /* a lead has no client */
-        note_held(t, &t->client_held, flows && !session_reads_client(s), "client");
+        note_held(t, &t->client_held, (flows || moves) && !session_reads_client(s), "client");
     note_held(t, &t->node_held, flows && s->current >= 0 && !session_reads_node(s, s->current),
               "node");
 }
