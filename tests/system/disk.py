@@ -28,9 +28,12 @@ class Disk:
     def fill_for_good(self, environment):
         """What its database has freed is not used again either: a copy that does not get on still reads it."""
         self.fill()
-        copy = subprocess.Popen(["mdb_copy", str(environment)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        reads, writes = os.pipe()
+        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, PAGE)  # while it is empty: later it may not fit any more
+        copy = subprocess.Popen(["mdb_copy", str(environment)], stdout=writes, stderr=subprocess.DEVNULL)
+        os.close(writes)
+        copy.stdout = open(reads, "rb")
         self.copies.append(copy)
-        fcntl.fcntl(copy.stdout, fcntl.F_SETPIPE_SZ, PAGE)
         assert copy.stdout.read(3 * PAGE)  # it lets others write once two are through
 
     def empty(self):
