@@ -333,9 +333,12 @@ void rehome_node_connected(struct session *s, const struct session_event *ev, ui
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
 
-static void move_claim(struct session *s)
+static void move_claim(struct session *s, uint64_t now_ms)
 {
+    const struct config_failover *f = s->env->failover;
+    const uint64_t longest_ms = f->grace_ms + 2 * f->stall_ms, half_ms = f->give_up_ms / 2;
     rehome_fresh_link(s)->state = NODE_LIVE;
+    s->rehome.grace_until_ms = now_ms + (longest_ms < half_ms ? longest_ms : half_ms);
     rehome_enter(s, RH_CLAIM, 0);
     s->actions |= ACT_MOVE;
 }
@@ -356,7 +359,7 @@ void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t 
     case NODE_EV_STARTED:
         n->state = NODE_LIVE;
         if (s->kind == SESSION_PUBLISH && r->phase == RH_LINK)
-            move_claim(s);
+            move_claim(s, now_ms);
         break;
     case NODE_EV_REFUSED:
         r->name_taken = view_is(ev->status.code, "NetStream.Publish.BadName");
@@ -445,7 +448,9 @@ void rehome_phase_deadline(struct session *s, uint64_t now_ms)
     switch (s->rehome.phase) {
     case RH_NONE:
     case RH_LOOKUP:
+        break;
     case RH_CLAIM:
+        s->actions |= ACT_MOVE;
         break;
     case RH_WAIT:
         if (s->kind == SESSION_PUBLISH && s->rehome.planned && s->rehome.cause == REHOME_RELOAD)

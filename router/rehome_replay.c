@@ -1,6 +1,8 @@
 /* The part of a session's machine that gives a publisher's new node what was kept (DESIGN 6.3):
  * when the claim says where the stream is going, and the audience is there, the replay, paced; then
  * the live stream goes on behind it. */
+#include <string.h>
+
 #include "router/rehome_parts.h"
 
 enum {
@@ -42,6 +44,15 @@ static bool new_node_hangs(const struct session *s, uint64_t now_ms)
            now_ms - s->rehome.batch_ms > s->env->failover->stall_ms;
 }
 
+/* The stream is published anew on the node that it was on, and the claim that tells its players
+ * could not be written: those that are there still would have all of the replay once more. It is
+ * tried again for as long as players are waited for. */
+static bool claim_can_wait(const struct session *s, uint64_t now_ms)
+{
+    return s->claim_epoch != 0 && strcmp(s->rehome.node, s->node) == 0 &&
+           now_ms < s->rehome.grace_until_ms;
+}
+
 void rehome_claim_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -60,6 +71,10 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
     }
     if (ev->epoch == 0 && s->claim_epoch != 0 && s->current >= 0) {
         rehome_stay(s, now_ms); /* players would not hear of it, and their node is well */
+        return;
+    }
+    if (ev->epoch == 0 && claim_can_wait(s, now_ms)) {
+        rehome_enter(s, RH_CLAIM, now_ms + REHOME_AGAIN_MS);
         return;
     }
     r->claimed = ev->epoch != 0;

@@ -8,9 +8,11 @@ import threading
 import time
 
 import admin as api
+import healthd
 import procs
 import pytest
 import rtmp
+import weir
 from disk import Disk
 
 QUICK = {"dial_timeout": "1s", "answer_timeout": "1500ms", "setup_timeout": "15s"}
@@ -368,3 +370,31 @@ def test_disk_that_stays_full_while_a_node_dies(cluster, on_small_disk, client, 
     for viewer in viewers:
         viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
     assert not r.logs("session_closed", since=mark, kind="play")
+
+
+def test_reload_of_a_node_as_the_disk_fills(fakes, on_small_disk, exact, stack):
+    """The node has the stream in its new process already, where it is published anew. Players do not hear of that before the claim
+    can be moved, and have nothing twice."""
+    if not shutil.which("mdb_copy"):
+        pytest.skip("mdb_copy is not there (Debian: lmdb-utils)")
+    node = fakes(1, keeps=False, publish="once")[0]
+    page = healthd.FakeStat()
+    stack.append(page)
+    page.pages["/stat"] = (200, healthd.nginx_page())
+    entry = weir.node_entry(node, stat=page.url("/stat"))
+    r, _, disk = on_small_disk([entry], failover={"grace": "30s", "give_up": "2m"}, healthd={**healthd.FAST, "checks": ["stat"]})
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    h.wait_up(node)
+    e = exact(r, 1, 4)
+    time.sleep(2)  # routers read which process a node is once a second
+    mark = r.mark()
+    page.pages["/stat"] = (200, healthd.nginx_page(pid=101, uptime=0))
+    r.wait_log("stream_moving", since=mark, reason="reload")
+    disk.fill_for_good(disk.path / "live")
+    publisher = node.publishers["exact0"]
+    node.wait(lambda f: publisher.closed and "exact0" in f.publishers)
+    time.sleep(0.5)  # the claim is tried
+    disk.empty()
+    r.wait_log("stream_moved", since=mark, reason="reload")
+    e.report()
