@@ -103,8 +103,7 @@ static void renew_lease(struct healthd *h)
         (void)healthd_store_ok(h, e, "lease");
 }
 
-/* False after a long stop of this process: another one may work meanwhile. */
-static bool lease_is_fresh(const struct healthd *h)
+bool healthd_works(const struct healthd *h)
 {
     return h->active && clock_mono_ms() - h->leased_ms < LEASE_MS;
 }
@@ -116,7 +115,8 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     struct healthd *h = timer->data;
     (void)loop;
     (void)events;
-    if (!lease_is_fresh(h))
+    (void)probe_now_ms(&h->rounds.env);
+    if (!healthd_works(h))
         return;
     if (read_nodes(h))
         rounds_set_nodes(h);
@@ -267,7 +267,7 @@ static void serve(struct healthd *h)
     notify_send("READY=1");
     ev_run(h->loop, 0);
     notify_send("STOPPING=1");
-    if (lease_is_fresh(h))
+    if (healthd_works(h))
         rounds_flush(h);
 }
 

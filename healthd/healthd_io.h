@@ -39,6 +39,8 @@ struct healthd {
 
 /* Runs until SIGTERM; takes config. Returns the exit code. */
 int healthd_run(const char *path, struct config *config);
+/* It has the lease. False after a long stop of this process: another one may work meanwhile. */
+bool healthd_works(const struct healthd *h);
 /* Logs the first failure of the store and its recovery. True: e is ERR_OK. */
 bool healthd_store_ok(struct healthd *h, enum err e, const char *what);
 

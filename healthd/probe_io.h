@@ -8,6 +8,8 @@
 
 #include <ev.h>
 
+#include "base/clock_io.h"
+#include "base/run_clock.h"
 #include "healthd/check.h"
 #include "healthd/http.h"
 #include "healthd/stat_report.h"
@@ -16,12 +18,19 @@
 /* The same for all probes. */
 struct probe_env {
     struct ev_loop *loop;
+    struct run_clock clock; /* read at least every STORE_POLL_MS */
     struct block_pool blocks;
     struct rtmp_pool messages;
     struct rtmp_chunk_limits limits;
     uint8_t noise[RTMP_HANDSHAKE_BYTES];
     const struct config_healthd *policy; /* changes only while no probe runs */
 };
+
+/* The time that a node has for its answers. */
+static inline uint64_t probe_now_ms(struct probe_env *env)
+{
+    return run_clock_ms(&env->clock, clock_mono_ms());
+}
 
 struct probe_target {
     const char *rtmp_text; /* host:port, for tcUrl and transcripts */
@@ -38,6 +47,8 @@ struct probe {
     struct probe_env *env;
     const struct probe_target *target; /* outlives the probe */
     ev_timer deadline;
+    uint64_t until_ms; /* by probe_now_ms() */
+    bool over;         /* that has come; its node is listened to once more */
     struct check_result result;
     probe_done *done;
     void *arg;

@@ -149,7 +149,7 @@ static void on_result(struct watch *w, const struct check_result *r,
             w->h->rounds.skew_changed = true;
     }
     take_outcome(w, &before, changed, &now);
-    if (changed & WATCH_VERDICT)
+    if (changed & WATCH_VERDICT && healthd_works(w->h))
         rounds_flush(w->h); /* the routers are waiting for it */
 }
 
@@ -493,6 +493,7 @@ bool rounds_init(struct healthd *h)
 {
     struct probe_env *env = &h->rounds.env;
     env->loop = h->loop;
+    env->clock.step_ms = RUN_STEP_MS;
     env->limits = (struct rtmp_chunk_limits){.message_bytes = PROBE_MESSAGE_BYTES,
                                              .unfinished_bytes = PROBE_MESSAGE_BYTES,
                                              .chunk_streams = RTMP_CSIDS_IN_USE_MAX};

@@ -64,6 +64,7 @@ enum {
     ACCEPT_BATCH = 64,          /* connections accepted per loop turn: a flood does not starve sessions */
     WORKER_BEAT_TIMEOUT_MS = 5000, /* a worker whose loop has not turned for so long is killed */
     STORE_POLL_MS = 50,            /* how soon a change elsewhere is seen without a doorbell */
+    RUN_STEP_MS = 2 * STORE_POLL_MS, /* a loop that polls the store and has not turned for longer did not run */
     IOV_BATCH = 128,               /* pieces of one writev */
     SETUPS_PER_NODE = 64,          /* links of moving streams that a worker sets up to a node at once */
 };

@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import threading
 import time
+from typing import NamedTuple
 
 DEADLINE = 90.0  # for what comes at once on a quiet machine
 ENVIRONMENT = dict(os.environ)  # as it was: pytest changes it while other threads start processes
@@ -228,3 +230,63 @@ def eventually(check, timeout=DEADLINE, what="condition", every=0.02):
             return result
         assert time.monotonic() < until, f"{what}: not within {timeout} s; last: {result!r}"
         time.sleep(every)
+
+
+# --- processes that stand still ---
+
+
+def _stands_still(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return f.read().rpartition(")")[2].split()[0] == "T"
+
+
+def _naps(pid):
+    """How often it has gone to sleep by itself: a loop does so once a turn."""
+    with open(f"/proc/{pid}/status") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M).group(1))
+
+
+def _go_on(pid):
+    """Returns when it has turned a few times."""
+    before = _naps(pid)
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: _naps(pid) >= before + 3, what=f"process {pid} turns")
+
+
+@contextlib.contextmanager
+def stood_still(pids, seconds):
+    """None of them runs for so long; then they go on, each when the one before it has turned."""
+    stopped = []
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+        eventually(lambda: all(map(_stands_still, pids)), what="they stand still")
+        until = time.monotonic() + seconds
+        yield
+        time.sleep(max(0, until - time.monotonic()))
+        while stopped:
+            _go_on(stopped.pop(0))
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+class Connection(NamedTuple):
+    local: int  # ports
+    remote: int
+    waiting: int  # bytes that have come and were not read
+    accepted: bool
+
+
+def connections():
+    """One end each of those there are, by IPv4."""
+    found = []
+    with open("/proc/net/tcp") as f:
+        for line in list(f)[1:]:
+            _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
+            if state == "01":
+                ports = (int(end.split(":")[1], 16) for end in (local, remote))
+                found.append(Connection(*ports, int(queues.split(":")[1], 16), inode != "0"))
+    return found

@@ -122,6 +122,23 @@ def test_hung_node_that_accepts_goes_down(cluster, watched):
     h.wait_log("node_verdict", node=hung.id, state="up", previous="down")
 
 
+def test_answers_that_came_while_it_stood_still(cluster, watched):
+    """As with its machine, for longer than nodes have for an answer: what they answered meanwhile counts."""
+    nodes = cluster(2)
+    _, h = watched(nodes, fall=1, checks=["rtmp"], timeout="4s")
+    h.wait_up(*nodes)
+    for n in nodes:
+        n.pause()
+        procs.eventually(lambda n=n: any(c.local == n.port and c.waiting for c in procs.connections()), what="it is being asked")
+    with procs.stood_still([h.proc.pid], 6):
+        for n in nodes:
+            n.resume()
+            procs.eventually(lambda n=n: any(c.remote == n.port and c.waiting for c in procs.connections()), what="its answer waits")
+    for n in nodes:
+        n.stop()
+        assert "refused" in h.wait_verdict(n, "down")["reason"]
+
+
 def test_hung_node_is_found_by_stat_alone(cluster, watched):
     (hung,) = cluster(1)
     _, h = watched([healthd.stat_node(hung)], checks=["tcp", "stat"])
