@@ -19,6 +19,7 @@
 #include "base/clock_io.h"
 #include "base/notify_io.h"
 #include "base/privilege_io.h"
+#include "base/run_clock.h"
 #include "cluster/node_table.h"
 #include "cluster/router_lock_io.h"
 #include "router/access_io.h"
@@ -28,6 +29,7 @@
 
 enum {
     TURN_MS = 200,           /* how often the parent looks around without a signal */
+    STEP_MS = 2 * TURN_MS,   /* what takes longer it did not run */
     RESTART_EARLY_MS = 1000, /* a worker that dies sooner than this after its start ... */
     RESTART_DELAY_MS = 300,  /* ... is restarted after this: no fork storm */
     READY_MS = 15000,        /* a first worker that is not ready by then has failed */
@@ -37,6 +39,7 @@ struct parent_slot {
     pid_t pid; /* 0: none runs */
     uint64_t started_ms;
     uint64_t restart_at_ms;
+    uint64_t beat_ms, beat_seen_ms; /* its last heartbeat, and when we saw it first */
 };
 
 struct parent {
@@ -51,8 +54,14 @@ struct parent {
     sigset_t signals; /* blocked; a worker unblocks them when its handlers are in place */
     int id_lock;      /* while others with our id may not start; -1: they may */
     bool stopping, failed;
-    uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
+    struct run_clock clock;               /* after a pause of the machine no worker has hung */
+    uint64_t watchdog_ms, watchdog_at_ms; /* systemd's, by the monotonic clock; 0: none */
 };
+
+static uint64_t now_ms(struct parent *p)
+{
+    return run_clock_ms(&p->clock, clock_mono_ms());
+}
 
 /* ---- configuration ---- */
 
@@ -162,15 +171,14 @@ static void start_worker(struct parent *p, uint32_t slot)
     struct parent_slot *s = &p->slots[slot];
     const pid_t parent = getpid();
     atomic_store(&p->shared->slots[slot].ready, 0);
-    atomic_store(&p->shared->slots[slot].beat_ms, clock_mono_ms());
-    s->started_ms = clock_mono_ms();
+    s->started_ms = s->beat_seen_ms = now_ms(p);
     s->restart_at_ms = 0;
     s->pid = fork();
     if (s->pid == 0)
         exit(run_worker(p, slot, parent));
     if (s->pid < 0) {
         s->pid = 0;
-        s->restart_at_ms = clock_mono_ms() + RESTART_DELAY_MS;
+        s->restart_at_ms = now_ms(p) + RESTART_DELAY_MS;
         LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot),
             log_text(K_ERROR, strerror(errno)));
     }
@@ -186,7 +194,7 @@ static void signal_workers(struct parent *p, int signal)
 static void worker_ended(struct parent *p, uint32_t slot, int status)
 {
     struct parent_slot *s = &p->slots[slot];
-    const uint64_t now = clock_mono_ms();
+    const uint64_t now = now_ms(p);
     const bool early = now - s->started_ms < RESTART_EARLY_MS;
     const bool well = p->stopping && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (!well)
@@ -214,15 +222,19 @@ static void reap(struct parent *p)
 static void kill_hung(struct parent *p, uint64_t now)
 {
     for (uint32_t i = 0; i < p->workers; i++) {
+        struct parent_slot *s = &p->slots[i];
         const uint64_t beat = atomic_load(&p->shared->slots[i].beat_ms);
-        if (p->slots[i].pid <= 0 || now <= beat || now - beat < WORKER_BEAT_TIMEOUT_MS)
+        if (beat != s->beat_ms)
+            s->beat_seen_ms = now;
+        s->beat_ms = beat;
+        if (s->pid <= 0 || now - s->beat_seen_ms < WORKER_BEAT_TIMEOUT_MS)
             continue;
-        if (!atomic_load(&p->shared->slots[i].ready) && now - p->slots[i].started_ms < READY_MS)
+        if (!atomic_load(&p->shared->slots[i].ready) && now - s->started_ms < READY_MS)
             continue;
-        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, i),
-            log_i64(K_PID, p->slots[i].pid), log_u64(K_MS, now - beat));
-        kill(p->slots[i].pid, SIGKILL);
-        atomic_store(&p->shared->slots[i].beat_ms, now); /* once */
+        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, i), log_i64(K_PID, s->pid),
+            log_u64(K_MS, now - s->beat_seen_ms));
+        kill(s->pid, SIGKILL);
+        s->beat_seen_ms = now; /* once */
     }
 }
 
@@ -277,13 +289,13 @@ static void turn(struct parent *p)
 {
     handle(p, next_signal(p));
     reap(p);
-    const uint64_t now = clock_mono_ms();
+    const uint64_t now = now_ms(p);
     kill_hung(p, now);
     restart_dead(p, now);
     atomic_fetch_add(&p->shared->lines_lost, log_count_lost(&p->log));
-    if (p->watchdog_ms && now >= p->watchdog_at_ms) {
+    if (p->watchdog_ms && clock_mono_ms() >= p->watchdog_at_ms) {
         notify_send("WATCHDOG=1");
-        p->watchdog_at_ms = now + p->watchdog_ms;
+        p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
     }
 }
 
@@ -292,11 +304,11 @@ static void turn(struct parent *p)
 /* False: it ended without having been asked to, or took too long. */
 static bool wait_ready(struct parent *p, uint32_t slot)
 {
-    const uint64_t until = clock_mono_ms() + READY_MS;
+    const uint64_t until = now_ms(p) + READY_MS;
     while (!p->stopping && !atomic_load(&p->shared->slots[slot].ready)) {
         handle(p, next_signal(p));
         reap(p);
-        if (p->slots[slot].pid == 0 || clock_mono_ms() > until)
+        if (p->slots[slot].pid == 0 || now_ms(p) > until)
             return p->stopping;
     }
     return true;
@@ -380,6 +392,7 @@ int parent_run(const char *path, struct config *config)
     p->path = path;
     p->config = config;
     p->id_lock = -1;
+    p->clock.step_ms = STEP_MS;
     const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     p->workers = config->router.workers           ? config->router.workers
                  : cpus > 0 && cpus < WORKERS_MAX ? (uint32_t)cpus
