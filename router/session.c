@@ -17,8 +17,6 @@ enum {
     ENDS_AGAIN_MS = 500,
     ENDS_HELD_MAX = 8, /* nodes say it with two or three messages */
     STATUS_TEXT_MAX = 160,
-    LATE_MS = 200, /* beyond what timers are late by on a busy machine */
-    LATE_AGAIN_MS = 20,
 };
 
 static const struct {
@@ -105,7 +103,7 @@ void session_init(struct session *s, const struct session_env *env, uint64_t id,
     s->env = env;
     s->id = id;
     s->current = s->rehome.link = -1;
-    s->created_ms = s->heard_ms = now_ms;
+    s->heard_ms = now_ms;
     s->state_deadline_ms = now_ms + env->router->handshake_timeout_ms;
     client_side_init(&s->client, env->pool, &env->unrouted_limits);
 }
@@ -943,15 +941,6 @@ static void on_stalled(struct session *s, uint64_t now_ms)
         session_close(s, WHY_NODE_STALLED, now_ms);
 }
 
-/* We did not run: what a node has said meanwhile is read first, so that it is not blamed. */
-static bool put_off_phase(struct session *s, uint64_t now_ms)
-{
-    if (now_ms - s->phase_deadline_ms <= LATE_MS || s->phase_deadline_ms == s->phase_put_off_ms)
-        return false;
-    s->phase_put_off_ms = s->phase_deadline_ms = now_ms + LATE_AGAIN_MS;
-    return true;
-}
-
 static void on_tick(struct session *s, uint64_t now_ms)
 {
     if (due(s->flush_deadline_ms, now_ms)) {
@@ -963,7 +952,7 @@ static void on_tick(struct session *s, uint64_t now_ms)
         if (s->state == SESS_CLOSING)
             return;
     }
-    if (due(s->phase_deadline_ms, now_ms) && !put_off_phase(s, now_ms)) {
+    if (due(s->phase_deadline_ms, now_ms)) {
         s->phase_deadline_ms = 0;
         on_phase_deadline(s, now_ms);
     }
@@ -991,6 +980,17 @@ uint64_t session_deadline(const struct session *s)
         if (all[i] != 0 && all[i] < first)
             first = all[i];
     return first;
+}
+
+bool session_judges(const struct session *s, uint64_t now_ms)
+{
+    const bool answer_awaited = s->state == SESS_REHOME
+                                    ? s->rehome.phase == RH_LINK || s->rehome.phase == RH_CHECK
+                                    : s->phase == PHASE_LINK || s->phase == PHASE_CHECK;
+    return due(s->state_deadline_ms, now_ms) || due(s->stall_deadline_ms, now_ms) ||
+           due(s->flush_deadline_ms, now_ms) || (s->pinged_ms != 0 && ping_due(s) <= now_ms) ||
+           (link_watch_owed(s) && due(s->link_ping_ms, now_ms)) ||
+           (answer_awaited && due(s->phase_deadline_ms, now_ms));
 }
 
 /* ---- the machine ---- */

@@ -81,7 +81,7 @@ struct session_env {
     bool vhost;
     struct access access;
     struct admission *admission; /* sessions per application */
-    uint64_t wall_offset_ms;     /* Unix time less the monotonic clock */
+    uint64_t wall_offset_ms;     /* Unix time less that of the sessions */
     uint8_t noise[RTMP_HANDSHAKE_BYTES];
 };
 
@@ -269,10 +269,9 @@ struct session {
     bool last_words; /* an error status is on its way to the client */
     bool lingering;  /* our side is shut down; waiting for the client to close */
 
-    /* time, monotonic ms; 0: none */
-    uint64_t created_ms, asked_ms, started_ms, node_started_ms;
+    /* time, ms of the clock that session_step() is given: base/run_clock.h; 0: none */
+    uint64_t asked_ms, started_ms, node_started_ms;
     uint64_t state_deadline_ms, phase_deadline_ms, play_start_ms, ghost_until_ms, stall_deadline_ms;
-    uint64_t phase_put_off_ms;  /* phase_deadline_ms, if it has been put off to then */
     uint64_t flush_deadline_ms; /* for node links that are not current */
     uint64_t heard_ms, pinged_ms;
 
@@ -304,5 +303,8 @@ bool session_reads_node(const struct session *s, int link);
 uint32_t session_replay_time(const struct session *s);
 /* When the next SE_TICK is due. Never 0. */
 uint64_t session_deadline(const struct session *s);
+/* SE_TICK would now say that a peer has let its time pass: what has come from it is to be heard
+ * first. */
+bool session_judges(const struct session *s, uint64_t now_ms);
 
 #endif

@@ -116,8 +116,8 @@ struct session_conn *session_conn_create(struct worker *w, int fd,
     c->peer = *peer;
     c->nodes[0].fd = c->nodes[1].fd = -1;
     c->nodes[0].setup = c->nodes[1].setup = -1;
-    c->opened_wall_ms = clock_wall_ms();
-    session_init(&c->s, &w->env, worker_session_id(w), clock_mono_ms());
+    c->opened_ms = clock_mono_ms();
+    session_init(&c->s, &w->env, worker_session_id(w), worker_now_ms(w));
     ev_io_init(&c->rd, session_client_ready, fd, EV_READ);
     ev_io_init(&c->wr, session_client_ready, fd, EV_WRITE);
     ev_timer_init(&c->timer, session_on_timer, 0.0, 0.0);

@@ -27,7 +27,7 @@ void session_quick_ack(const struct session_conn *c, int fd)
 {
     const struct session *s = &c->s;
     const bool replay =
-        s->rehome.count > 0 && clock_mono_ms() - s->node_started_ms < QUICK_AFTER_MOVE_MS;
+        s->rehome.count > 0 && worker_now_ms(c->w) - s->node_started_ms < QUICK_AFTER_MOVE_MS;
     if (s->state != SESS_RELAY || replay)
         socket_set(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
 }
@@ -55,7 +55,6 @@ static void log_closed(struct session_conn *c)
     if (s->started_ms == 0 && !worker_may_log(w, s->why))
         return;
     char stream[STREAM_KEY_MAX];
-    const uint64_t now = clock_mono_ms();
     const bool asked = s->asked_ms != 0;
     uint32_t largest = 0;
     for (int i = 0; i < SESSION_LINKS; i++)
@@ -82,8 +81,8 @@ static void log_closed(struct session_conn *c)
         log_u64(K_REHOMES, s->rehome.count), log_u64(K_BYTES_IN, s->client.bytes_in),
         log_u64(K_BYTES_OUT, s->bytes_out),
         log_u64(K_SETUP_MS, s->started_ms ? s->started_ms - s->asked_ms : 0),
-        log_u64(K_DURATION_MS, now - s->created_ms), log_text_n(K_FLASH_VER, flash.p, flash.len),
-        log_text(K_DETAIL, detail));
+        log_u64(K_DURATION_MS, clock_mono_ms() - c->opened_ms),
+        log_text_n(K_FLASH_VER, flash.p, flash.len), log_text(K_DETAIL, detail));
 }
 
 /* The list of those without a stream. One that leaves without having had one stays to the end. */
@@ -302,7 +301,7 @@ static void arm_timer(struct session_conn *c)
     if (at == UINT64_MAX || (c->timer_at_ms != 0 && c->timer_at_ms <= at))
         return; /* a timer that fires early arms itself again: cheaper than moving it at every event
                  */
-    const uint64_t now = clock_mono_ms();
+    const uint64_t now = worker_now_ms(c->w);
     ev_timer_stop(c->w->loop, &c->timer);
     ev_timer_set(&c->timer, at > now ? (double)(at - now) / 1000.0 : 0.0, 0.0);
     ev_timer_start(c->w->loop, &c->timer);
@@ -380,18 +379,6 @@ void session_flush(struct session_conn *c)
 
 /* ---- events of the sockets ---- */
 
-void session_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    (void)loop;
-    (void)events;
-    struct session_conn *c = timer->data;
-    c->timer_at_ms = 0;
-    if (clock_mono_ms() >= session_deadline(&c->s))
-        session_post(c, &(struct session_event){.kind = SE_TICK});
-    else
-        arm_timer(c);
-}
-
 static enum close_why read_error_why(int error)
 {
     return error == ENOMEM ? WHY_LIMIT_MEMORY : WHY_CLIENT_RESET;
@@ -459,20 +446,52 @@ void session_run_soon(struct worker *w)
     w->soon_count = w->soon_bytes = 0;
 }
 
+static void read_client(struct session_conn *c)
+{
+    for (int i = 0; i < SESSION_READS_PER_WAKE && !c->dead && session_reads_client(&c->s); i++) {
+        const bool more = read_client_once(c);
+        if (c->todo)
+            session_run(c);
+        if (!more)
+            break;
+    }
+}
+
 void session_client_ready(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     struct session_conn *c = watcher->data;
     session_note_ready(c);
-    if (events & EV_READ) {
-        for (int i = 0; i < SESSION_READS_PER_WAKE && !c->dead && session_reads_client(&c->s);
-             i++) {
-            const bool more = read_client_once(c);
-            if (c->todo)
-                session_run(c);
-            if (!more)
-                break;
-        }
-    }
+    if (events & EV_READ)
+        read_client(c);
     session_run_in_turn(c);
+}
+
+/* ---- time ---- */
+
+/* Timers that are due run before the sockets that are ready, and a turn does not tell of all of
+ * those. */
+static void hear_peers(struct session_conn *c)
+{
+    if (ev_is_active(&c->rd))
+        read_client(c);
+    for (int i = 0; i < SESSION_LINKS; i++)
+        session_hear_node(c, i);
+    session_run(c); /* what waits to be sent may leave: a full queue is a limit, too */
+}
+
+void session_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    struct session_conn *c = timer->data;
+    if (session_judges(&c->s, worker_now_ms(c->w)))
+        hear_peers(c);
+    if (c->dead)
+        return;
+    c->timer_at_ms = 0;
+    if (worker_now_ms(c->w) >= session_deadline(&c->s))
+        session_post(c, &(struct session_event){.kind = SE_TICK});
+    else
+        arm_timer(c);
 }

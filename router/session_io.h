@@ -58,7 +58,7 @@ struct session_conn {
     uint8_t addr[16]; /* the client's, v4 mapped */
     bool addr_own;    /* and not a proxy's */
     char client[ADDRESS_TEXT_MAX];
-    uint64_t opened_wall_ms;
+    uint64_t opened_ms; /* monotonic */
 };
 
 void session_accept(struct worker *w, const struct worker_listener *l, int fd,

@@ -4,7 +4,6 @@
 #ifndef WEIR_ROUTER_SESSION_IO_PARTS_H
 #define WEIR_ROUTER_SESSION_IO_PARTS_H
 
-#include "base/clock_io.h"
 #include "router/session_io.h"
 
 enum { SESSION_READS_PER_WAKE = 4 }; /* one busy session does not starve the others */
@@ -12,7 +11,7 @@ enum { SESSION_READS_PER_WAKE = 4 }; /* one busy session does not starve the oth
 /* An event for the machine; what it asks for is still to be performed. */
 static inline void session_take(struct session_conn *c, const struct session_event *ev)
 {
-    c->todo |= session_step(&c->s, ev, clock_mono_ms());
+    c->todo |= session_step(&c->s, ev, worker_now_ms(c->w));
 }
 
 static inline void session_watch(struct worker *w, ev_io *watcher, bool wanted)
@@ -43,6 +42,8 @@ void session_quick_ack(const struct session_conn *c, int fd);
 /* Both: true if there was news for the session, so that it has to go on. */
 bool session_dial_new_links(struct session_conn *c);
 bool session_flush_node(struct session_conn *c, int i);
+/* Reads what has come from it, if it is to be read; a connection that is made by now is used. */
+void session_hear_node(struct session_conn *c, int i);
 void session_close_node_socket(struct session_conn *c, struct node_socket *n);
 /* Sockets whose link is off, or is another one by now; those that are set up. */
 void session_close_left_sockets(struct session_conn *c);

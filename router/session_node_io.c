@@ -233,25 +233,40 @@ static bool read_node_once(struct session_conn *c, int i)
     return more;
 }
 
+static void read_node(struct session_conn *c, int i)
+{
+    const struct node_socket *n = &c->nodes[i];
+    const uint32_t generation = n->generation;
+    for (int reads = 0; reads < SESSION_READS_PER_WAKE; reads++) {
+        const bool more = read_node_once(c, i);
+        if (c->todo)
+            session_run(c);
+        if (!more || c->dead || n->fd < 0 || n->generation != generation ||
+            !session_reads_node(&c->s, i))
+            break;
+    }
+}
+
 static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
 {
     (void)loop;
     struct session_conn *c = watcher->data;
     const int i = c->nodes[1].fd == watcher->fd ? 1 : 0;
-    struct node_socket *n = &c->nodes[i];
     session_note_ready(c);
-    if (n->connecting) {
+    if (c->nodes[i].connecting)
         on_connected(c, i);
-    } else if (events & EV_READ) {
-        const uint32_t generation = n->generation;
-        for (int reads = 0; reads < SESSION_READS_PER_WAKE; reads++) {
-            const bool more = read_node_once(c, i);
-            if (c->todo)
-                session_run(c);
-            if (!more || c->dead || n->fd < 0 || n->generation != generation ||
-                !session_reads_node(&c->s, i))
-                break;
-        }
-    }
+    else if (events & EV_READ)
+        read_node(c, i);
     session_run_in_turn(c);
+}
+
+void session_hear_node(struct session_conn *c, int i)
+{
+    const struct node_socket *n = &c->nodes[i];
+    if (c->dead || n->fd < 0)
+        return;
+    if (n->connecting && socket_writable(n->fd))
+        on_connected(c, i);
+    else if (!n->connecting && ev_is_active(&n->rd))
+        read_node(c, i);
 }

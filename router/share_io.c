@@ -53,7 +53,7 @@ static struct session_conn *create_lead(struct session_conn *player)
     st->lead = c;
     c->local = player->local;
     snprintf(c->client, sizeof c->client, "shared");
-    c->todo = session_init_lead(&c->s, &w->env, c->s.id, &st->share, &player->s, clock_mono_ms());
+    c->todo = session_init_lead(&c->s, &w->env, c->s.id, &st->share, &player->s, worker_now_ms(w));
     c->s.leads = &st->share; /* also if that failed: it is freed with the session */
     c->s.key = player->s.key;
     stream_index_add(&w->shares, &st->member, &c->s.key);

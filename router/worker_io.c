@@ -206,14 +206,14 @@ static void use_config_nodes(struct worker *w)
     free(nodes);
 }
 
-/* True: the wall clock has been set. */
+/* True: the wall clock has been set, or we stood still, and so it is ahead by as much. */
 static bool follow_clock(struct worker *w)
 {
-    const uint64_t mono_ms = clock_mono_ms(), was = w->env.wall_offset_ms;
-    w->env.wall_offset_ms = clock_wall_ms() - mono_ms;
+    const uint64_t now_ms = worker_now_ms(w), was = w->env.wall_offset_ms;
+    w->env.wall_offset_ms = clock_wall_ms() - now_ms;
     if (store_is_recent(was, w->env.wall_offset_ms, CLOCK_STEP_MS))
         return false;
-    w->clock_set_ms = mono_ms;
+    w->clock_set_ms = now_ms;
     w->clock_step_ms = was != 0 && w->env.wall_offset_ms > was ? w->env.wall_offset_ms - was : 0;
     return true;
 }
@@ -303,8 +303,16 @@ static void mind_clock(struct worker *w)
 uint64_t worker_claims_ms(struct worker *w)
 {
     mind_clock(w);
-    const bool settled = clock_mono_ms() - w->clock_set_ms >= CLOCK_SETTLE_MS;
+    const bool settled = worker_now_ms(w) - w->clock_set_ms >= CLOCK_SETTLE_MS;
     return clock_wall_ms() - (settled ? 0 : w->clock_step_ms);
+}
+
+static void log_lost_time(struct worker *w)
+{
+    const uint64_t lost_ms = run_clock_lost_ms(&w->clock);
+    if (lost_ms - w->lost_ms >= CLOCK_STEP_MS)
+        LOG(&w->log, LOG_WARN, EV_WORKER_STOOD_STILL, log_u64(K_MS, lost_ms - w->lost_ms));
+    w->lost_ms = lost_ms;
 }
 
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
@@ -314,6 +322,7 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     struct worker *w = timer->data;
     atomic_store(&w->shared->slots[w->id.slot].beat_ms, clock_mono_ms());
     mind_clock(w);
+    log_lost_time(w);
     read_nodes_if_changed(w);
     place_read_changes(w);
     place_refresh_records(w);
@@ -359,7 +368,7 @@ static void clean_dead_workers(struct worker *w)
     if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
         return;
     mind_clock(w); /* afterwards: what was listed may be of another time */
-    if (clock_mono_ms() - w->clock_set_ms < CLOCK_SETTLE_MS)
+    if (worker_now_ms(w) - w->clock_set_ms < CLOCK_SETTLE_MS)
         return;
     for (uint32_t i = 0; i < dead.count; i++) {
         bool left;
@@ -735,6 +744,7 @@ int worker_run(struct config *config, const struct listen_set *set, struct share
     w->shared = shared;
     w->doorbells = doorbells;
     w->worker_count = worker_count;
+    w->clock.step_ms = RUN_STEP_MS;
     w->id.slot = slot;
     snprintf(w->id.router, sizeof w->id.router, "%s", config->router.id);
     log_init(&w->log, log_fd, config->log.level, config->log.format);

@@ -6,6 +6,8 @@
 
 #include <ev.h>
 
+#include "base/clock_io.h"
+#include "base/run_clock.h"
 #include "cluster/store.h"
 #include "router/admission.h"
 #include "router/listen_io.h"
@@ -42,6 +44,8 @@ struct worker {
     struct ev_loop *loop;
     struct config *config; /* owned; replaced at a reload */
     struct session_env env;
+    struct run_clock clock; /* of all sessions; see worker_now_ms() */
+    uint64_t lost_ms;       /* of it, that has been logged */
     struct log log;
     struct block_pool blocks;
     struct rtmp_pool messages;
@@ -101,13 +105,20 @@ struct worker {
     uint64_t turns_asked_until_us;
     uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
-    bool hints_left;        /* more of them are due to go than went the last time */
-    uint64_t clock_set_ms;  /* when the wall clock was last set; monotonic */
+    bool hints_left; /* more of them are due to go than went the last time */
+    uint64_t
+        clock_set_ms; /* when the wall clock was last set, or we stood still; worker_now_ms() */
     uint64_t clock_step_ms; /* by how much, if it was set forward */
     bool stopping;
     int exit_code;
     uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */
 };
+
+/* The time of sessions, and of all that a peer has only so long for. */
+static inline uint64_t worker_now_ms(struct worker *w)
+{
+    return run_clock_ms(&w->clock, clock_mono_ms());
+}
 
 /* The time to read claims at: Unix ms, but for some seconds after the clock was set forward the
  * time that it was before. A worker that has not yet told the store of its new time would seem

@@ -23,6 +23,7 @@ static const char *const event_names[LOG_EVENT_COUNT] = {
     [EV_WORKER_STARTED] = "worker_started",
     [EV_WORKER_EXITED] = "worker_exited",
     [EV_WORKER_HUNG] = "worker_hung",
+    [EV_WORKER_STOOD_STILL] = "worker_stood_still",
     [EV_WORKER_CLEANED] = "worker_cleaned",
     [EV_CONFIG_RELOADED] = "config_reloaded",
     [EV_CONFIG_REFUSED] = "config_refused",

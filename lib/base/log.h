@@ -22,6 +22,7 @@ enum log_event {
     EV_WORKER_STARTED,
     EV_WORKER_EXITED,   /* the parent saw it end */
     EV_WORKER_HUNG,     /* its loop stood still; the parent kills it */
+    EV_WORKER_STOOD_STILL, /* its loop did not turn for a while, and goes on */
     EV_WORKER_CLEANED,  /* a new worker took over its predecessor's records */
     EV_CONFIG_RELOADED,
     EV_CONFIG_REFUSED,

@@ -2,6 +2,7 @@
 #include "base/socket_io.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -88,6 +89,12 @@ void intake_close(struct intake *in)
 }
 
 /* ---- writing ---- */
+
+bool socket_writable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    return poll(&p, 1, 0) > 0;
+}
 
 ssize_t socket_send(int fd, struct iovec *iov, size_t count)
 {

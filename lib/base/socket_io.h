@@ -33,6 +33,10 @@ void intake_close(struct intake *in);
 /* An option that costs only speed where it cannot be set. */
 void socket_set(int fd, int level, int option, int value);
 
+/* Whether it is ready to be written to now, or has failed: a connection that was being made has
+ * come to its end. */
+MUST_CHECK bool socket_writable(int fd);
+
 /* Sends count pieces as sendmsg() does, without waiting and without SIGPIPE. */
 MUST_CHECK ssize_t socket_send(int fd, struct iovec *iov, size_t count);
 

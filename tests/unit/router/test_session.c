@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+#include "base/limits.h"
+#include "base/run_clock.h"
 #include "tests/replay/script.h"
 #include "tests/unit/rtmp/captures.h"
 
@@ -273,8 +275,50 @@ static void no_state_waits_for_ever(void **state)
     }
 }
 
-/* The loop stood still for longer than a node has for its answer, which has come meanwhile. */
-static void a_node_is_not_blamed_for_a_late_loop(void **state)
+/* ---- a loop that stood still ---- */
+
+static void do_lines(struct stage *t, const char *const *lines, size_t from, size_t count)
+{
+    for (size_t i = from; i < from + count && lines[i]; i++)
+        assert_true(script_do(t, lines[i]));
+}
+
+/* For a minute, by its own clock. Nobody's time is over, also not that of whoever had used most of
+ * his. */
+static void stand_still(struct stage *t)
+{
+    struct run_clock clock = {.step_ms = RUN_STEP_MS};
+    const struct session_event tick = {.kind = SE_TICK};
+    (void)run_clock_ms(&clock, t->now_ms);
+    t->now_ms = run_clock_ms(&clock, t->now_ms + 60000);
+    stage_step(t, &tick);
+}
+
+/* What was begun before is at an end after it as if there had been no such time. */
+static void nobody_is_blamed_for_a_loop_that_stood_still(void **state)
+{
+    (void)state;
+    for (int play = 0; play < 2; play++) {
+        const char *const *lines = play ? to_relay_play : to_relay;
+        for (size_t n = 0; n == 0 || lines[n - 1]; n++) {
+            stage_init(&stage);
+            stage_open(&stage);
+            do_lines(&stage, lines, 0, n);
+            const enum session_state before = stage.s.state;
+            stand_still(&stage);
+            assert_int_equal(stage.s.state, before);
+            assert_int_equal(stage.s.last_fail, FAIL_NONE);
+            do_lines(&stage, lines, n, SIZE_MAX - n);
+            assert_int_equal(stage.s.state, SESS_RELAY);
+            stand_still(&stage);
+            assert_int_equal(stage.s.state, SESS_RELAY);
+            stage_deinit(&stage);
+        }
+    }
+}
+
+/* A new node, too, and one that a replay is for. */
+static void nor_in_the_midst_of_a_move(void **state)
 {
     (void)state;
     static const char *const move[] = {"move drain n2",
@@ -284,30 +328,71 @@ static void a_node_is_not_blamed_for_a_late_loop(void **state)
                                        "claim_moved 9",
                                        "audience ready",
                                        NULL};
-    const struct session_event tick = {.kind = SE_TICK};
+    for (size_t n = 1; n < sizeof move / sizeof move[0]; n++) {
+        stage_init(&stage);
+        stage.failover.max_moves = 5;
+        do_lines(&stage, to_relay, 0, SIZE_MAX);
+        for (int i = 0; i < 150; i++) { /* more than is replayed at once */
+            char line[64];
+            snprintf(line, sizeof line, "client audio %d 20", 10 * i);
+            assert_true(script_do(&stage, line));
+        }
+        do_lines(&stage, move, 0, n);
+        stand_still(&stage);
+        do_lines(&stage, move, n, SIZE_MAX - n);
+        for (int i = 0; i < 3; i++)
+            assert_true(script_do(&stage, "node1 pong"));
+        stage_run_until(&stage, stage.now_ms + 50);
+        assert_int_equal(stage.s.rehome.phase, RH_OVERLAP);
+        assert_int_equal(stage.s.last_fail, FAIL_NONE);
+        stage_deinit(&stage);
+    }
+}
+
+/* Whoever has used up his time is heard once more before that is said of him; not whoever is only
+ * to be asked, as happens all the time. */
+static void peers_are_heard_before_they_are_judged(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t lines;
+        uint32_t after_ms;
+        const char *heard;
+    } cases[] = {
+        {0, 10000, "client hello"},       /* router.handshake_timeout */
+        {6, 1000, "node0 accepts"},       /* router.dial_timeout */
+        {8, 60000, "client audio 10 20"}, /* router.ping_timeout */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        stage_init(&stage);
+        stage_open(&stage);
+        do_lines(&stage, to_relay, 0, cases[i].lines);
+        const uint64_t since_ms = stage.now_ms;
+        while (session_deadline(&stage.s) < since_ms + cases[i].after_ms) {
+            assert_false(session_judges(&stage.s, session_deadline(&stage.s)));
+            stage_run_until(&stage, session_deadline(&stage.s));
+        }
+        stage.now_ms = since_ms + cases[i].after_ms;
+        assert_true(session_judges(&stage.s, stage.now_ms));
+        assert_true(script_do(&stage, cases[i].heard));
+        assert_false(session_judges(&stage.s, stage.now_ms));
+        stage_deinit(&stage);
+    }
+}
+
+/* A node link: a ping is sent at the first look, and what came of it is judged at the next. */
+static void nodes_are_heard_before_they_are_judged(void **state)
+{
+    (void)state;
     stage_init(&stage);
     stage.failover.max_moves = 5;
-    for (int i = 0; i < 6; i++)
-        assert_true(script_do(&stage, to_relay[i]));
-    stage.now_ms += 5000;
-    stage_step(&stage, &tick);
-    for (int i = 6; to_relay[i]; i++)
-        assert_true(script_do(&stage, to_relay[i]));
-    assert_int_equal(stage.s.state, SESS_RELAY);
-    for (int i = 0; i < 150; i++) { /* more than is replayed at once */
-        char line[64];
-        snprintf(line, sizeof line, "client audio %d 20", 10 * i);
-        assert_true(script_do(&stage, line));
-    }
-    play_lines(&stage, move);
-    assert_int_equal(stage.s.rehome.phase, RH_REPLAY);
-    stage.now_ms += 5000;
-    stage_step(&stage, &tick);
-    for (int i = 0; i < 2; i++)
-        assert_true(script_do(&stage, "node1 pong"));
-    stage_run_until(&stage, stage.now_ms + 50);
-    assert_int_equal(stage.s.rehome.phase, RH_OVERLAP);
-    assert_int_equal(stage.s.last_fail, FAIL_NONE);
+    do_lines(&stage, to_relay, 0, SIZE_MAX);
+    assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
+    stage_run_until(&stage, stage.s.link_ping_ms);
+    assert_true(session_judges(&stage.s, stage.s.link_ping_ms));
+    stage.now_ms += 10;
+    assert_true(script_do(&stage, "node0 pong"));
+    assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
     stage_deinit(&stage);
 }
 
@@ -566,7 +651,10 @@ int main(void)
         cmocka_unit_test(a_flood_of_pings_that_reads_nothing_is_bounded),
         cmocka_unit_test(tiny_messages_are_bounded_too),
         cmocka_unit_test(no_state_waits_for_ever),
-        cmocka_unit_test(a_node_is_not_blamed_for_a_late_loop),
+        cmocka_unit_test(nobody_is_blamed_for_a_loop_that_stood_still),
+        cmocka_unit_test(nor_in_the_midst_of_a_move),
+        cmocka_unit_test(peers_are_heard_before_they_are_judged),
+        cmocka_unit_test(nodes_are_heard_before_they_are_judged),
         cmocka_unit_test(it_can_be_closed_at_any_moment),
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
         cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
