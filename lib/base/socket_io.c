@@ -11,7 +11,7 @@
 
 enum {
     MIN_ROOM = 4096,               /* less than this left in a block: take another */
-    SMALL_BLOCK_BYTES = 16 * 1024, /* a frame of a slow stream */
+    SMALL_BLOCK_BYTES = 32 * 1024, /* a frame of a slow stream */
     BLOCK_LASTS_MS = 1000,         /* what is kept of a stream is a few seconds */
     GATHER_BYTES = 1024,           /* copied into one piece: costs less than to hand over several */
 };
@@ -23,14 +23,25 @@ void socket_set(int fd, int level, int option, int value)
 
 /* ---- reading ---- */
 
-/* A block is full: as large a one comes next as the peer fills in BLOCK_LASTS_MS. */
-static void leave_full_block(struct intake *in)
+/* As large a block comes next as the peer fills in BLOCK_LASTS_MS. A frame may fill several at
+ * once: what comes in less time says something only if it is much. */
+static void choose_cap(struct intake *in)
 {
-    const uint64_t lasted_ms = clock_mono_ms() - in->since_ms;
-    const uint64_t cap = (uint64_t)in->block->cap * BLOCK_LASTS_MS / (lasted_ms + 1);
+    const uint64_t took_ms = clock_mono_ms() - in->since_ms;
+    if (took_ms < BLOCK_LASTS_MS && in->filled < BLOCK_BYTES)
+        return;
+    const uint64_t cap = (uint64_t)in->filled * BLOCK_LASTS_MS / (took_ms + 1);
     in->cap = cap < SMALL_BLOCK_BYTES ? SMALL_BLOCK_BYTES
               : cap < BLOCK_BYTES     ? (uint32_t)cap
                                       : BLOCK_BYTES;
+    in->filled = 0;
+    in->since_ms += took_ms;
+}
+
+static void leave_full_block(struct intake *in)
+{
+    in->filled += in->block->cap;
+    choose_cap(in);
     block_unref(in->block);
     in->block = NULL;
 }
@@ -44,7 +55,8 @@ static bool take_block(struct intake *in, struct block_pool *pool, struct block 
     } else {
         in->block = block_create(pool, cap);
     }
-    in->since_ms = clock_mono_ms();
+    if (in->since_ms == 0)
+        in->since_ms = clock_mono_ms();
     return in->block != NULL;
 }
 
@@ -73,8 +85,7 @@ void intake_rest(struct intake *in, struct block **spare)
     struct block *b = in->block;
     if (!b || b->refs > 1)
         return;
-    in->block = NULL;
-    in->cap = 0;
+    *in = (struct intake){0};
     b->used = 0;
     if (!*spare && b->cap == BLOCK_BYTES)
         *spare = b;

@@ -17,7 +17,8 @@
 struct intake {
     struct block *block; /* being read into, while somebody refers to what is in it */
     uint32_t cap;        /* of the next block; 0: BLOCK_BYTES */
-    uint64_t since_ms;   /* when the block was taken; monotonic */
+    uint32_t filled;     /* bytes of blocks since then */
+    uint64_t since_ms;   /* when cap was last chosen; monotonic */
 };
 
 /* Reads once. The bytes read; 0: the end; -1: errno. *out: where they are. *more: there was no room

@@ -136,28 +136,42 @@ static void a_block_of_which_nothing_is_held_goes_back(void **state)
     assert_null(p->spare);
 }
 
+/* Sends frames of so many bytes, so many ms apart, and holds the last few blocks, as what is kept
+ * of a stream does. The size of the last one. */
+static uint32_t cap_after(struct pair *p, size_t frame, uint32_t every_ms, int frames)
+{
+    struct block *held[16];
+    uint32_t count = 0;
+    for (int i = 0; i < frames; i++) {
+        p->in.since_ms -= p->in.since_ms ? every_ms : 0;
+        take_all(p, frame, held, &count);
+        while (count > 4) {
+            block_unref(held[0]);
+            memmove(held, held + 1, --count * sizeof held[0]);
+        }
+    }
+    const uint32_t cap = held[count - 1]->cap;
+    for (uint32_t i = 0; i < count; i++)
+        block_unref(held[i]);
+    return cap;
+}
+
 static void slow_streams_get_small_blocks(void **state)
 {
     struct pair *p = *state;
-    static const struct {
-        uint32_t filled_in_ms, least, most;
-    } rows[] = {
-        {0, BLOCK_BYTES / 2, BLOCK_BYTES},        {2100, BLOCK_BYTES / 2, BLOCK_BYTES / 2},
-        {5000, BLOCK_BYTES / 4, BLOCK_BYTES / 4}, {3600000, BLOCK_BYTES / 4, BLOCK_BYTES / 4},
-        {0, BLOCK_BYTES / 2, BLOCK_BYTES},
-    };
-    struct block *held[16];
-    uint32_t count = 0;
-    take_all(p, 1000, held, &count);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const struct block *b = held[count - 1];
-        p->in.since_ms -= rows[i].filled_in_ms;
-        take_all(p, b->cap - b->used - 100, held, &count);
-        take_all(p, 1000, held, &count);
-        assert_in_range(held[count - 1]->cap, rows[i].least, rows[i].most);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        block_unref(held[i]);
+    assert_int_equal(cap_after(p, 20000, 1, 20), BLOCK_BYTES);
+    assert_int_equal(cap_after(p, 20000, 2000, 20), BLOCK_BYTES / 2);
+    assert_int_equal(cap_after(p, 1000, 3600000, 200), BLOCK_BYTES / 2);
+    assert_int_equal(cap_after(p, 20000, 1, 20), BLOCK_BYTES);
+}
+
+/* Each fills blocks within a moment: that does not make the stream fast. */
+static void frames_do_not_make_a_slow_stream_fast(void **state)
+{
+    struct pair *p = *state;
+    (void)cap_after(p, 26000, 3000, 10);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(cap_after(p, 26000, 3000, 1), BLOCK_BYTES / 2);
 }
 
 static void pieces_leave_in_order(void **state)
@@ -204,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_block_of_which_nothing_is_held_goes_back, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(slow_streams_get_small_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(frames_do_not_make_a_slow_stream_fast, setup, teardown),
         cmocka_unit_test_setup_teardown(pieces_leave_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_socket_and_one_that_is_gone, setup, teardown),
     };
