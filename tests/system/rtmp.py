@@ -454,9 +454,17 @@ class Conn:
 
 
 class Client(Conn):
-    def __init__(self, host, port, chunk_size=128, piece=None, before=b"", source=None, **writer):
-        address = (host, port)
-        sock = socket.create_connection(address, timeout=DEADLINE, source_address=(source, 0) if source else None)
+    """small: of what it does not read the kernel keeps no more than some 300 KB."""
+
+    def __init__(self, host, port, chunk_size=128, piece=None, before=b"", source=None, small=False, **writer):
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.settimeout(DEADLINE)
+        if small:  # on both sides: the peer's buffer grows with the segments
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        if source:
+            sock.bind((source, 0))
+        sock.connect((host, port))
         super().__init__(sock, chunk_size, piece, **writer)
         self.host, self.port = host, port
         self.transaction = 0

@@ -1,7 +1,6 @@
 """Limits and back-pressure."""
 
 import contextlib
-import socket
 import time
 
 import procs
@@ -65,8 +64,7 @@ def fast_publisher(c, seconds, size=50000, ended=lambda: False):
 def test_player_that_does_not_read_is_closed_and_harms_nobody(cluster, router, client, publish, play, clips):
     big = clips(seconds=4, size="640x360", bitrate="20000k", noise=True)
     r = router(cluster(1), relay={"buffer": "256KiB", "stall_timeout": "1s"})
-    stalled = client(r)
-    stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled = client(r, small=True)
     publish(r.url("live/x"), source=big)
     stalled.play("x")
     good = play(r.url("live/x"))

@@ -1,6 +1,6 @@
 """relay.share_playback: one node link for all players of a stream on a worker."""
 
-import socket
+import contextlib
 import threading
 import time
 
@@ -49,6 +49,14 @@ def test_players_share_a_link_and_see_the_same(cluster, router, publish, play, d
     assert players_at(node, "live/x") == 1
 
 
+def newest_video(c):
+    """Of all that has come."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            c.recv(timeout=0.001)
+    return [m for m in c.seen if m.type == rtmp.VIDEO][-1]
+
+
 def test_a_player_begins_at_once_with_the_last_keyframe(cluster, router, publish, clips, client):
     clip = clips(seconds=12, gop=250)  # 10 s
     r = router(cluster(1), relay=SHARED)
@@ -56,18 +64,18 @@ def test_a_player_begins_at_once_with_the_last_keyframe(cluster, router, publish
     first = client(r)
     first.play("x")
     first.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload[0] == 0x17 and m.payload[1] == 1)
-    waits = []
+    old = []
     for _ in range(3):
+        newest = newest_video(first)
         c = client(r)
-        began = time.monotonic()
         assert c.play("x")[1] == "status"
         types = [c.recv_until(lambda m: m.type in (rtmp.AUDIO, rtmp.VIDEO)) for _ in range(12)]
         video = [m for m in types if m.type == rtmp.VIDEO]
         assert media.is_sequence_header(media.Tag(rtmp.VIDEO, 0, video[0].payload))
         assert media.is_keyframe(media.Tag(rtmp.VIDEO, 0, video[1].payload))
-        waits.append(time.monotonic() - began)
+        old.append(video[1].ts <= newest.ts)
         time.sleep(0.3)
-    assert sorted(waits)[1] < 3  # and not up to ten seconds
+    assert sum(old) >= 2  # one may have come just then
 
 
 def test_who_asks_for_more_has_a_link_of_its_own(fakes, router, client):
@@ -131,8 +139,7 @@ def test_slow_players_miss_groups_and_harm_nobody(cluster, router, client, publi
     publish(r.url("live/x"), source=big)
     good = play(r.url("live/x"))
     good.wait_packets(20)
-    stalled, slow = client(r), client(r)
-    stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stalled, slow = client(r, small=True), client(r)
     stalled.play("x")
     slow.play("x")
     slow_times = []
@@ -211,20 +218,18 @@ def test_what_comes_with_the_play_is_asked_of_the_node(fakes, router, client):
 
 
 def test_a_stalled_player_of_small_messages_is_closed(fakes, router, client):
+    """Its queue is full of them while what is in them is far less than relay.buffer; and no ping comes to look at it."""
     node = fakes(1)[0]
-    r = router([node], relay={**SHARED, "buffer": "64KiB", "stall_timeout": "500ms"})
-    publisher, stalled = client(r, chunk_size=4096), client(r)
+    no_pings = {"ping_interval": "10m", "ping_timeout": "20m"}
+    r = router([node], relay={**SHARED, "buffer": "64KiB", "stall_timeout": "500ms"}, router=no_pings)
+    publisher, stalled = client(r, chunk_size=4096), client(r, small=True)
     publisher.publish("x")
-    stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stalled.play("x")
-    mark, ts = r.mark(), 0
-    while not r.logs("session_closed", since=mark):
-        for _ in range(100):
-            ts += 1
-            publisher.send(rtmp.AUDIO, b"\xaf\x01", msid=1, ts=ts)
-        node.wait(lambda n: len(n.sessions[0].messages) > ts - 1000)  # else it would be the one that stalls
-        assert ts < 2000000
-    assert r.wait_log("session_closed", since=mark)["why"] == "stalled"
+    for ts in range(10000):  # 410 KB or more: what the kernel keeps, and the queue
+        publisher.send(rtmp.AUDIO, b"\xaf\x01" + bytes(38), msid=1, ts=ts)
+    node.wait(lambda n: n.sessions[1].closed)  # the link goes with its last player, which has time left to take the rest
+    stalled.close()
+    assert r.wait_log("session_closed")["why"] == "stalled"
 
 
 def test_what_is_over_is_shown_to_nobody(fakes, router, client):
