@@ -25,11 +25,10 @@ static const char lease_name[] = "healthd";
 
 bool healthd_store_ok(struct healthd *h, enum err e, const char *what)
 {
-    if (e == ERR_OK && h->store_failed) {
-        h->store_failed = false;
-        LOG(&h->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
-    } else if (e != ERR_OK && !h->store_failed) {
-        h->store_failed = true;
+    if (e == ERR_OK && h->outage.on) {
+        if (store_outage_worked(&h->outage, clock_mono_ms()))
+            LOG(&h->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
+    } else if (e != ERR_OK && store_outage_failed(&h->outage, clock_mono_ms())) {
         LOG(&h->log, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, what),
             log_text(K_ERROR, err_name(e)));
     }

@@ -5,6 +5,7 @@
 #ifndef WEIR_HEALTHD_HEALTHD_IO_H
 #define WEIR_HEALTHD_HEALTHD_IO_H
 
+#include "cluster/store_outage.h"
 #include "healthd/probe_io.h"
 
 struct watch; /* one node: healthd/rounds_io.c */
@@ -24,7 +25,7 @@ struct healthd {
     struct config *config;
     struct log log;
     struct store *store;
-    bool store_failed;
+    struct store_outage outage;
     struct node_table *nodes;
     struct rounds rounds;
     struct process_record process;
@@ -41,7 +42,8 @@ struct healthd {
 int healthd_run(const char *path, struct config *config);
 /* It has the lease. False after a long stop of this process: another one may work meanwhile. */
 bool healthd_works(const struct healthd *h);
-/* Logs the first failure of the store and its recovery. True: e is ERR_OK. */
+/* Logs that the store fails and that it has recovered (cluster/store_outage.h). True: e is ERR_OK.
+ */
 bool healthd_store_ok(struct healthd *h, enum err e, const char *what);
 
 #endif

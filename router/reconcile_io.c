@@ -135,13 +135,15 @@ static void write_moved(const struct left *l)
 static void take_missed(const struct left *l)
 {
     struct worker *w = l->w;
+    const uint64_t errors = w->process.store_errors;
     uint32_t taken = 0;
     for (uint32_t i = 0; i < l->own_count; i++) {
         struct session_conn *c = l->own[i];
         const struct session *s = &c->s;
         if (c->dead || s->kind != SESSION_PUBLISH || !s->placed || s->claim_epoch != 0)
             continue;
-        if (!place_misses_claim(c) || w->store_failed || taken == STORE_WRITE_RECORDS) {
+        if (!place_misses_claim(c) || w->process.store_errors != errors ||
+            taken == STORE_WRITE_RECORDS) {
             w->store_missed = true;
             continue;
         }

@@ -39,12 +39,11 @@ enum {
 bool worker_store_ok(struct worker *w, enum err e, const char *what)
 {
     w->store_missed = w->store_missed || e != ERR_OK;
-    if (e == ERR_OK && w->store_failed) {
-        w->store_failed = false;
-        LOG(&w->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
-    } else if (e != ERR_OK && !w->store_failed) {
-        w->store_failed = true;
-        w->process.store_errors++;
+    w->process.store_errors += e != ERR_OK;
+    if (e == ERR_OK && w->outage.on) {
+        if (store_outage_worked(&w->outage, clock_mono_ms()))
+            LOG(&w->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_DETAIL, what));
+    } else if (e != ERR_OK && store_outage_failed(&w->outage, clock_mono_ms())) {
         LOG(&w->log, LOG_ERROR, EV_STORE_FAILED, log_text(K_DETAIL, what),
             log_text(K_ERROR, err_name(e)));
     }

@@ -9,6 +9,7 @@
 #include "base/clock_io.h"
 #include "base/run_clock.h"
 #include "cluster/store.h"
+#include "cluster/store_outage.h"
 #include "router/admission.h"
 #include "router/listen_io.h"
 #include "router/rest.h"
@@ -57,8 +58,8 @@ struct worker {
     const int *doorbells; /* eventfds, one per slot */
 
     struct store *store; /* NULL: could not be opened */
-    bool store_failed;   /* logged; cleared when it works again */
-    bool store_missed;   /* something may not have been written since the last reconcile() */
+    struct store_outage outage;
+    bool store_missed; /* something may not have been written since the last reconcile() */
     struct node_table *nodes;
     bool panic;
     struct node_generation *generations; /* generation_count of NODES_MAX */
@@ -130,7 +131,8 @@ uint64_t worker_claims_ms(struct worker *w);
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
                const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd);
 
-/* The outcome of a store call: logs the change between working and failing; true if it worked. */
+/* The outcome of a store call: counts and logs failures (cluster/store_outage.h); true if it
+ * worked. */
 bool worker_store_ok(struct worker *w, enum err e, const char *what);
 /* Wakes the workers in the bit set (slots). */
 void worker_ring(struct worker *w, uint64_t slots);

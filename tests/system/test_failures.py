@@ -231,15 +231,16 @@ def on_small_disk(router, stack, tmp_path):
     return make
 
 
-def publish_until_the_store_fails(r, client, mark):
-    """What it has of the disk already may do for a while."""
-    more = 0
-    while not r.logs("store_failed", since=mark):
-        c = client(r)
-        assert c.publish(f"more{mark}-{more}")[0] == "NetStream.Publish.Start"
-        c.close()
-        more += 1
-        assert more < 3000
+def publish_without_claim(r, a, client, prefix):
+    """Publishers, of which the last one is not in the store: its disk is full, but may have room for some more."""
+    publishers = {}
+    while True:
+        name = f"{prefix}-{len(publishers)}"
+        publishers[name] = client(r)
+        assert publishers[name].publish(name)[0] == "NetStream.Publish.Start"
+        if f"live/{name}" not in {s["key"] for s in a.items("/api/v1/streams")}:
+            return publishers
+        assert len(publishers) < 500
 
 
 def test_what_ends_while_the_disk_is_full(cluster, on_small_disk, client):
@@ -254,8 +255,9 @@ def test_what_ends_while_the_disk_is_full(cluster, on_small_disk, client):
         disk.fill()
         for c in publishers:
             c.close()
-        r.wait_closed(len(names), mark)
-        publish_until_the_store_fails(r, client, mark)
+        for c in publish_without_claim(r, a, client, f"more{i}").values():
+            c.close()
+        r.wait_closed(len(names) + 1, mark)
         disk.empty()
         procs.eventually(lambda: not a.items("/api/v1/sessions") and not a.items("/api/v1/streams"), what="nothing is left")
         loads = {(n["streams"], n["sessions"]) for n in a.items("/api/v1/nodes")}
@@ -274,7 +276,7 @@ def test_node_dies_while_the_disk_is_full(cluster, on_small_disk, client, publis
     home = next(n for n in two if "live/kept" in n.live())
     mark = r.mark()
     disk.fill()
-    publish_until_the_store_fails(r, client, mark)
+    publish_without_claim(r, a, client, "more")
     home.kill()
     moved = r.wait_log("stream_moved", since=mark)
     assert moved["node"] != home.id
@@ -286,25 +288,11 @@ def test_node_dies_while_the_disk_is_full(cluster, on_small_disk, client, publis
     viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
 
 
-def publish_without_claim(r, a, client, prefix):
-    """Publishers, of which the last one is not in the store: its disk is full, but may have room for some more."""
-    publishers = {}
-    while True:
-        name = f"{prefix}-{len(publishers)}"
-        publishers[name] = client(r)
-        assert publishers[name].publish(name)[0] == "NetStream.Publish.Start"
-        if f"live/{name}" not in {s["key"] for s in a.items("/api/v1/streams")}:
-            return publishers
-        assert len(publishers) < 500
-
-
 def test_publisher_that_came_while_the_disk_was_full(cluster, on_small_disk, client):
     """Once the store can be written its stream is known."""
     two = cluster(2)
     r, a, disk = on_small_disk(two, placement={"duplicate_publish": "reject"})
-    mark = r.mark()
     disk.fill()
-    publish_until_the_store_fails(r, client, mark)
     publishers = publish_without_claim(r, a, client, "late")
     disk.empty()
 
@@ -327,7 +315,6 @@ def test_publisher_that_another_claim_fences(fakes, on_small_disk, client):
     for attempt in range(20):
         mark = r.mark()
         disk.fill()
-        publish_until_the_store_fails(r, client, mark)
         publishers = publish_without_claim(r, a, client, f"late{attempt}")
         name, early = publishers.popitem()
         disk.empty()
@@ -355,13 +342,15 @@ def test_disk_that_stays_full_while_a_node_dies(cluster, on_small_disk, client, 
     home = next(n for n in two if "live/kept" in n.live())
     mark = r.mark()
     disk.fill_for_good(disk.path / "live")
-    r.wait_log("store_failed", since=mark, detail="heartbeat")
+    for worker in r.workers():
+        r.wait_log("store_failed", since=mark, worker=worker)
     home.kill()
     moved = r.wait_log("stream_moved", since=mark)
     (seen,) = viewers[0].recv_media(1, types=(rtmp.VIDEO,))
     for viewer in viewers:
         viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > seen.ts + 4000)
     assert a.get(a.stream("live/kept"))["node"] == home.id  # nothing could be written
+    assert not r.logs("store_recovered", since=mark)  # though it can be read all the time
     disk.empty()
     procs.eventually(lambda: a.get(a.stream("live/kept"))["node"] == moved["node"], what="the claim says where it is")
     late = client(r)
@@ -370,6 +359,9 @@ def test_disk_that_stays_full_while_a_node_dies(cluster, on_small_disk, client, 
     for viewer in viewers:
         viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
     assert not r.logs("session_closed", since=mark, kind="play")
+    for worker in r.workers():
+        r.wait_log("store_recovered", since=mark, worker=worker)
+    assert len(r.logs("store_failed", since=mark)) == 2
 
 
 def test_reload_of_a_node_as_the_disk_fills(fakes, on_small_disk, exact, stack):
