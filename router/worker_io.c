@@ -205,6 +205,11 @@ static void use_config_nodes(struct worker *w)
     free(nodes);
 }
 
+static bool clock_is_settled(struct worker *w)
+{
+    return worker_now_ms(w) - w->clock_set_ms >= CLOCK_SETTLE_MS;
+}
+
 /* True: the wall clock has been set, or we stood still, and so it is ahead by as much. */
 static bool follow_clock(struct worker *w)
 {
@@ -212,8 +217,11 @@ static bool follow_clock(struct worker *w)
     w->env.wall_offset_ms = clock_wall_ms() - now_ms;
     if (store_is_recent(was, w->env.wall_offset_ms, CLOCK_STEP_MS))
         return false;
+    const uint64_t step_ms =
+        was != 0 && w->env.wall_offset_ms > was ? w->env.wall_offset_ms - was : 0;
+    if (step_ms > w->clock_step_ms || step_ms == 0 || clock_is_settled(w))
+        w->clock_step_ms = step_ms;
     w->clock_set_ms = now_ms;
-    w->clock_step_ms = was != 0 && w->env.wall_offset_ms > was ? w->env.wall_offset_ms - was : 0;
     return true;
 }
 
@@ -292,18 +300,20 @@ static void beat(struct worker *w)
     (void)worker_store_ok(w, store_process_beat(w->store, p), "heartbeat");
 }
 
-/* Once it has been set, the others take us for dead until the next heartbeat. */
+/* Once it has been set, the others take us for dead until the next heartbeat. One that took long is
+ * time in which we stood still, too, but no reason for another. */
 static void mind_clock(struct worker *w)
 {
-    if (follow_clock(w) && w->store)
-        beat(w);
+    if (!follow_clock(w) || !w->store)
+        return;
+    beat(w);
+    (void)follow_clock(w);
 }
 
 uint64_t worker_claims_ms(struct worker *w)
 {
     mind_clock(w);
-    const bool settled = worker_now_ms(w) - w->clock_set_ms >= CLOCK_SETTLE_MS;
-    return clock_wall_ms() - (settled ? 0 : w->clock_step_ms);
+    return clock_wall_ms() - (clock_is_settled(w) ? 0 : w->clock_step_ms);
 }
 
 static void log_lost_time(struct worker *w)
@@ -367,7 +377,7 @@ static void clean_dead_workers(struct worker *w)
     if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
         return;
     mind_clock(w); /* afterwards: what was listed may be of another time */
-    if (worker_now_ms(w) - w->clock_set_ms < CLOCK_SETTLE_MS)
+    if (!clock_is_settled(w))
         return;
     for (uint32_t i = 0; i < dead.count; i++) {
         bool left;

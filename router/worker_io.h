@@ -109,7 +109,7 @@ struct worker {
     bool hints_left; /* more of them are due to go than went the last time */
     uint64_t
         clock_set_ms; /* when the wall clock was last set, or we stood still; worker_now_ms() */
-    uint64_t clock_step_ms; /* by how much, if it was set forward */
+    uint64_t clock_step_ms; /* by how much, if it was set forward; of several in turn the longest */
     bool stopping;
     int exit_code;
     uint32_t unrouted_lines[WHY_COUNT]; /* wanted this second, by reason: log.unrouted of them go */
