@@ -21,9 +21,20 @@ void link_watch_begin(struct session *s, uint64_t now_ms)
     s->link_ping_ms = rehome_enabled(s) ? now_ms + s->env->failover->stall_ms / 4 : 0;
 }
 
-bool link_watch_owed(const struct session *s)
+/* The node has been asked and has not been heard since. */
+static bool is_owed(const struct session *s)
 {
     return s->link_asked_ms != 0 && s->link_heard_ms < s->link_asked_ms;
+}
+
+static bool answers_pings(const struct node_link *n)
+{
+    return n->answers_pings || n->link.pings_answered > 0;
+}
+
+bool link_watch_judges(const struct session *s)
+{
+    return s->current >= 0 && is_owed(s) && answers_pings(&s->links[s->current]);
 }
 
 /* Since when the link is silent, last heard at `heard_ms`: before its ping it was not asked. */
@@ -36,7 +47,7 @@ static uint64_t silent_ms_since(const struct session *s, uint64_t heard_ms, uint
 
 static uint64_t link_silent_ms(const struct session *s, uint64_t quarter, uint64_t now_ms)
 {
-    return link_watch_owed(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
+    return is_owed(s) ? silent_ms_since(s, s->link_heard_ms, quarter, now_ms) : 0;
 }
 
 /* Nothing kept is given up at first, if there is room; nor from half of failover.stall on until
@@ -63,7 +74,7 @@ static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answ
 {
     const uint64_t space = s->link_space_ms > quarter ? s->link_space_ms : quarter;
     uint64_t at = 0;
-    if (link_watch_owed(s))
+    if (is_owed(s))
         return 0;
     if (s->kind == SESSION_PLAY && answers)
         at = s->link_heard_ms + quarter;
@@ -92,7 +103,7 @@ void link_watch_due(struct session *s, uint64_t now_ms)
     if ((s->state != SESS_RELAY && !leaving) || !n || n->state != NODE_LIVE)
         return;
     const bool late = now_ms - due_ms > quarter || !session_reads_node(s, s->current);
-    const bool answers = n->answers_pings || n->link.pings_answered > 0;
+    const bool answers = answers_pings(n);
     s->rehome.keep.held = late || leaving || must_hold(s, quarter, answers, now_ms);
     if (late) { /* it was us who heard nothing: give it time */
         s->link_heard_ms = now_ms;
@@ -108,7 +119,7 @@ void link_watch_due(struct session *s, uint64_t now_ms)
         s->link_ping_ms = look_again_at(s, ask_at, quarter, now_ms);
         return;
     }
-    if (!link_watch_owed(s))
+    if (!is_owed(s))
         s->link_asked_ms = now_ms;
     else if (answers && s->link_space_ms > quarter && now_ms - s->link_asked_ms < 2 * quarter)
         s->actions |= ACT_SUSPECT; /* once */
@@ -123,7 +134,7 @@ void link_watch_due(struct session *s, uint64_t now_ms)
 void link_watch_suspect(struct session *s, uint64_t now_ms)
 {
     const uint64_t spread = s->env->failover->stall_ms / 16;
-    if (s->link_ping_ms == 0 || link_watch_owed(s))
+    if (s->link_ping_ms == 0 || is_owed(s))
         return;
     const uint64_t at = now_ms + s->id % (spread + 1);
     s->link_asked_ms = 0;

@@ -984,12 +984,15 @@ uint64_t session_deadline(const struct session *s)
 
 bool session_judges(const struct session *s, uint64_t now_ms)
 {
+    const struct session_rehome *r = &s->rehome;
+    const bool hangs = r->link >= 0 && due(r->batch_ms, now_ms) &&
+                       now_ms - r->batch_ms > s->env->failover->stall_ms;
     const bool answer_awaited = s->state == SESS_REHOME
-                                    ? s->rehome.phase == RH_LINK || s->rehome.phase == RH_CHECK
+                                    ? r->phase == RH_LINK || r->phase == RH_CHECK || hangs
                                     : s->phase == PHASE_LINK || s->phase == PHASE_CHECK;
     return due(s->state_deadline_ms, now_ms) || due(s->stall_deadline_ms, now_ms) ||
            due(s->flush_deadline_ms, now_ms) || (s->pinged_ms != 0 && ping_due(s) <= now_ms) ||
-           (link_watch_owed(s) && due(s->link_ping_ms, now_ms)) ||
+           (due(s->link_ping_ms, now_ms) && link_watch_judges(s)) ||
            (answer_awaited && due(s->phase_deadline_ms, now_ms));
 }
 

@@ -485,12 +485,13 @@ void session_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     struct session_conn *c = timer->data;
-    if (session_judges(&c->s, worker_now_ms(c->w)))
+    const uint64_t now = worker_now_ms(c->w);
+    if (session_judges(&c->s, now))
         hear_peers(c);
     if (c->dead)
         return;
     c->timer_at_ms = 0;
-    if (worker_now_ms(c->w) >= session_deadline(&c->s))
+    if (now >= session_deadline(&c->s))
         session_post(c, &(struct session_event){.kind = SE_TICK});
     else
         arm_timer(c);

@@ -263,7 +263,7 @@ static void node_ready(struct ev_loop *loop, ev_io *watcher, int events)
 void session_hear_node(struct session_conn *c, int i)
 {
     const struct node_socket *n = &c->nodes[i];
-    if (c->dead || n->fd < 0)
+    if (c->dead || n->fd < 0 || n->generation != c->s.links[i].generation)
         return;
     if (n->connecting && socket_writable(n->fd))
         on_connected(c, i);

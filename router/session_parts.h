@@ -96,9 +96,9 @@ void shared_play_leave(struct session *s, uint64_t now_ms);
 
 /* Another link is the current one. */
 void link_watch_begin(struct session *s, uint64_t now_ms);
+/* Whether the node, when link_ping_ms has come, may be given up for what it has not said. */
+bool link_watch_judges(const struct session *s);
 /* link_ping_ms has come. */
-/* The node has been asked and has not been heard since. */
-bool link_watch_owed(const struct session *s);
 void link_watch_due(struct session *s, uint64_t now_ms);
 /* Another link to the node is silent: asked out of turn, though not all at the same moment. */
 void link_watch_suspect(struct session *s, uint64_t now_ms);

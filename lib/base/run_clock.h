@@ -4,8 +4,8 @@
  * nothing of the peer. Limits on peers are judged by this clock. A loop that reads it whenever it
  * turns, at least every step_ms / 2, never leaves out more than that it did not run: from one
  * reading to the next it goes on by step_ms at most, and so it goes on also where each turn takes
- * longer. Begins as the monotonic clock, and is later slower than that, never faster. Owner:  the
- * loop's; step_ms is set, the rest zero.   Tests: tests/unit/base/test_run_clock.c */
+ * longer. Begins as the monotonic clock, and is later slower than that, never faster.
+ * Owner: the loop's; step_ms is set, the rest zero.   Tests: tests/unit/base/test_run_clock.c */
 #ifndef WEIR_BASE_RUN_CLOCK_H
 #define WEIR_BASE_RUN_CLOCK_H
 

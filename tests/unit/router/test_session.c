@@ -380,7 +380,8 @@ static void peers_are_heard_before_they_are_judged(void **state)
     }
 }
 
-/* A node link: a ping is sent at the first look, and what came of it is judged at the next. */
+/* A node link: a ping is sent at the first look, and what came of it is judged at the next; of a
+ * node that has never answered one nothing is. */
 static void nodes_are_heard_before_they_are_judged(void **state)
 {
     (void)state;
@@ -388,6 +389,9 @@ static void nodes_are_heard_before_they_are_judged(void **state)
     stage.failover.max_moves = 5;
     do_lines(&stage, to_relay, 0, SIZE_MAX);
     assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
+    stage_run_until(&stage, stage.s.link_ping_ms);
+    assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
+    assert_true(script_do(&stage, "node0 pong"));
     stage_run_until(&stage, stage.s.link_ping_ms);
     assert_true(session_judges(&stage.s, stage.s.link_ping_ms));
     stage.now_ms += 10;
