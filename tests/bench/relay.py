@@ -51,8 +51,8 @@ WINDOWS = {
     "memory_9000": (2, 0, 3),
     "scale_10": (7, 5, 3),
     "scale_1000": (8, 5, 3),
-    "scale_5000": (14, 5, 3),
-    "scale_9000": (15, 6, None),
+    "scale_5000": (16, 5, 3),
+    "scale_9000": (25, 6, None),
 }
 DIRECT_SETTLE = 2  # nothing is kept there
 DOC_BEGIN, DOC_END = "<!-- tables of relay.py -->", "<!-- end of them -->"
