@@ -16,10 +16,15 @@
 static struct stage stage;
 static char trace[STAGE_TRACE_MAX], reference[STAGE_TRACE_MAX];
 
+static void do_lines(struct stage *t, const char *const *lines, size_t from, size_t count)
+{
+    for (size_t i = from; i < from + count && lines[i] && !t->over; i++)
+        assert_true(script_do(t, lines[i]));
+}
+
 static void play_lines(struct stage *t, const char *const *lines)
 {
-    for (; *lines && !t->over; lines++)
-        assert_true(script_do(t, *lines));
+    do_lines(t, lines, 0, SIZE_MAX);
 }
 
 static const char *const to_relay[] = {
@@ -277,12 +282,6 @@ static void no_state_waits_for_ever(void **state)
 
 /* ---- a loop that stood still ---- */
 
-static void do_lines(struct stage *t, const char *const *lines, size_t from, size_t count)
-{
-    for (size_t i = from; i < from + count && lines[i]; i++)
-        assert_true(script_do(t, lines[i]));
-}
-
 /* For a minute, by its own clock. Nobody's time is over, also not that of whoever had used most of
  * his. */
 static void stand_still(struct stage *t)
@@ -331,7 +330,7 @@ static void nor_in_the_midst_of_a_move(void **state)
     for (size_t n = 1; n < sizeof move / sizeof move[0]; n++) {
         stage_init(&stage);
         stage.failover.max_moves = 5;
-        do_lines(&stage, to_relay, 0, SIZE_MAX);
+        play_lines(&stage, to_relay);
         for (int i = 0; i < 150; i++) { /* more than is replayed at once */
             char line[64];
             snprintf(line, sizeof line, "client audio %d 20", 10 * i);
@@ -387,7 +386,7 @@ static void nodes_are_heard_before_they_are_judged(void **state)
     (void)state;
     stage_init(&stage);
     stage.failover.max_moves = 5;
-    do_lines(&stage, to_relay, 0, SIZE_MAX);
+    play_lines(&stage, to_relay);
     assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
     stage_run_until(&stage, stage.s.link_ping_ms);
     assert_false(session_judges(&stage.s, stage.s.link_ping_ms));
@@ -409,8 +408,7 @@ static void it_can_be_closed_at_any_moment(void **state)
         for (size_t n = 0; n == 0 || lines[n - 1]; n++) {
             stage_init(&stage);
             stage_open(&stage);
-            for (size_t i = 0; i < n; i++)
-                assert_true(script_do(&stage, lines[i]));
+            do_lines(&stage, lines, 0, n);
             assert_true(script_do(&stage, n % 2 ? "close shutdown" : "client reset"));
             if (!stage.over)
                 stage_run_until(&stage, stage.now_ms + 10000);
