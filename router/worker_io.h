@@ -106,9 +106,8 @@ struct worker {
     uint64_t turns_asked_until_us;
     uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
-    bool hints_left; /* more of them are due to go than went the last time */
-    uint64_t
-        clock_set_ms; /* when the wall clock was last set, or we stood still; worker_now_ms() */
+    bool hints_left;        /* more of them are due to go than went the last time */
+    uint64_t clock_set_ms;  /* worker_now_ms() when the wall clock was set, or we stood still */
     uint64_t clock_step_ms; /* by how much, if it was set forward; of several in turn the longest */
     bool stopping;
     int exit_code;
