@@ -4,6 +4,8 @@ enum {
     BUSY_EVENTS = 2,          /* as many within relay.coalesce, and waiting for more may pay */
     ENOUGH_EVENTS_PER_MS = 8, /* four in the default of it; more would save little each */
     TRY_EVERY = 40,           /* decisions */
+    WAKE_FAR_MS = 500,
+    WAKE_STEP_MS = 10,
 };
 
 /* relay.coalesce; less where so much goes on that as many events come together in less; not at all
@@ -44,4 +46,11 @@ void rest_decide(struct rest *r, uint64_t now_us, uint64_t sleeps, uint32_t even
     r->us = wanted_us > 0 && should_rest(r) ? wanted_us : 0;
     r->since_us = now_us;
     r->sleeps_before = sleeps;
+}
+
+uint64_t rest_wake_ms(uint64_t at_ms, uint64_t now_ms)
+{
+    if (at_ms < now_ms + WAKE_FAR_MS)
+        return at_ms;
+    return (at_ms + WAKE_STEP_MS - 1) / WAKE_STEP_MS * WAKE_STEP_MS;
 }

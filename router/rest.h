@@ -2,7 +2,7 @@
  * in each: relay.coalesce on a busy worker, if that spares sleeps. What comes in bursts, as a frame
  * does to all players of a stream, comes together by itself; what comes one by one, as from
  * publishers, does not, and to sleep and wake costs more than to relay. So both are tried and
- * counted, the other way every two seconds. Pure.
+ * counted, the other way every two seconds. And when a timer that is far off wakes the worker. Pure.
  * Owner: the worker; zero-initialised.   Time: monotonic.   Tests: tests/unit/router/test_rest.c */
 #ifndef WEIR_ROUTER_REST_H
 #define WEIR_ROUTER_REST_H
@@ -22,5 +22,9 @@ struct rest {
  * since the last decision. */
 void rest_decide(struct rest *r, uint64_t now_us, uint64_t sleeps, uint32_t events,
                  uint64_t coalesce_us);
+
+/* When to wake for what is due at at_ms: what is far off a little later, together with that of other
+ * sessions, since thousands of them would wake the worker as often. */
+uint64_t rest_wake_ms(uint64_t at_ms, uint64_t now_ms);
 
 #endif

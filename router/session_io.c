@@ -301,9 +301,9 @@ static void arm_timer(struct session_conn *c)
     if (at == UINT64_MAX || (c->timer_at_ms != 0 && c->timer_at_ms <= at))
         return; /* a timer that fires early arms itself again: cheaper than moving it at every event
                  */
-    const uint64_t now = worker_now_ms(c->w);
+    const uint64_t now = worker_now_ms(c->w), wake = rest_wake_ms(at, now);
     ev_timer_stop(c->w->loop, &c->timer);
-    ev_timer_set(&c->timer, at > now ? (double)(at - now) / 1000.0 : 0.0, 0.0);
+    ev_timer_set(&c->timer, wake > now ? (double)(wake - now) / 1000.0 : 0.0, 0.0);
     ev_timer_start(c->w->loop, &c->timer);
     c->timer_at_ms = at;
 }

@@ -95,6 +95,32 @@ static void without_coalesce_there_is_none(void **state)
     }
 }
 
+static void far_off_timers_wake_together(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t at_ms, now_ms, wake_ms;
+    } rows[] = {
+        {0, 1000, 0}, /* long over */
+        {1003, 1000, 1003},
+        {1499, 1000, 1499},
+        {1500, 1000, 1500},
+        {1501, 1000, 1510},
+        {1509, 1000, 1510},
+        {31003, 1007, 31010},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(rest_wake_ms(rows[i].at_ms, rows[i].now_ms), rows[i].wake_ms);
+    int wakes = 0; /* of sessions that are due at each millisecond of a second */
+    for (uint64_t at = 30000, last = 0; at < 31000; at++) {
+        const uint64_t wake = rest_wake_ms(at, 0);
+        assert_in_range(wake, at, at + 9);
+        wakes += wake != last;
+        last = wake;
+    }
+    assert_int_equal(wakes, 101);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +130,7 @@ int main(void)
         cmocka_unit_test(a_load_that_changes_is_noticed),
         cmocka_unit_test(the_more_comes_the_shorter_it_is),
         cmocka_unit_test(without_coalesce_there_is_none),
+        cmocka_unit_test(far_off_timers_wake_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
