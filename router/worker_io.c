@@ -23,10 +23,12 @@
 enum {
     SESSION_IDS_AT_ONCE = 1024,
     SLOW_SWEEP_TICKS = 10,
-    HINT_WRITES = 10,     /* at a time: 20,000 hints a second at most, more than can come */
-    TURN_SHORT_US = 2500, /* of wall clock: its CPU time need not be asked for */
-    TURNS_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
-    WORKER_GONE_MS = 10000,        /* without a heartbeat */
+    SESSIONS_PER_LOOK = 2000,    /* more are looked through every other second, every third ... */
+    HINT_WRITES = 10,            /* at a time: 20,000 hints a second at most, more than can come */
+    TURN_SHORT_US = 2500,        /* of wall clock: its CPU time need not be asked for */
+    CPU_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
+    CPU_AGE_US = 2000,           /* and not done for each turn */
+    WORKER_GONE_MS = 10000,      /* without a heartbeat */
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     HEAP_SPARE_BYTES = 32 * 1024 * 1024, /* free memory a worker keeps */
@@ -266,16 +268,12 @@ static void count_lost_lines(struct worker *w)
         w->process.lines_lost += atomic_exchange(&w->shared->lines_lost, 0);
 }
 
-static void beat(struct worker *w)
+/* What is counted by looking at each session. */
+static void take_census(struct worker *w)
 {
     struct process_record *p = &w->process;
-    p->beat_ms = clock_wall_ms();
     p->sessions = p->publishers = p->players = 0;
     p->kept_bytes = p->kept_stream_bytes = p->shared_links = 0;
-    p->memory_bytes = w->blocks.live_bytes;
-    p->loop_turn_max_us = w->turn_max_us;
-    w->turn_max_us = 0;
-    count_lost_lines(w);
     for (struct session_conn *c = w->conns; c; c = c->next) {
         if (c->s.leads) {
             p->shared_links++;
@@ -297,6 +295,16 @@ static void beat(struct worker *w)
         else
             p->players++;
     }
+}
+
+static void beat(struct worker *w)
+{
+    struct process_record *p = &w->process;
+    p->beat_ms = clock_wall_ms();
+    p->memory_bytes = w->blocks.live_bytes;
+    p->loop_turn_max_us = w->turn_max_us;
+    w->turn_max_us = 0;
+    count_lost_lines(w);
     (void)worker_store_ok(w, store_process_beat(w->store, p), "heartbeat");
 }
 
@@ -408,7 +416,10 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     log_suppressed(w);
     if (!w->store)
         return;
-    move_space_pings(w);
+    if (w->ticks % (1 + w->conn_count / SESSIONS_PER_LOOK) == 0) {
+        move_space_pings(w);
+        take_census(w);
+    }
     beat(w);
     (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
     move_read_generations(w);
@@ -418,18 +429,21 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
         sweep(w);
 }
 
-/* CPU time, in which a machine that does other things has no part; the wall clock is no less. */
+/* CPU time, in which a machine that does other things has no part; the wall clock is no less. Nor
+ * is what was worked since the time was asked for, a little before the turn. */
 static void count_turn(struct worker *w)
 {
     const uint64_t wall_us = w->turn_began_us ? clock_mono_us() - w->turn_began_us : 0;
+    uint64_t took_us = wall_us;
     if (wall_us == 0)
         return;
-    const bool is_long = wall_us >= TURN_SHORT_US;
-    const bool asked = is_long && w->turn_began_cpu_us != 0;
-    process_histogram_add(&w->process.loop_turns,
-                          asked ? clock_thread_us() - w->turn_began_cpu_us : wall_us);
-    if (is_long)
-        w->turns_asked_until_us = w->turn_began_us + TURNS_ASKED_US;
+    if (wall_us >= TURN_SHORT_US) {
+        const uint64_t cpu_us = w->cpu_us ? clock_thread_us() - w->cpu_us : wall_us;
+        if (cpu_us < wall_us)
+            took_us = cpu_us;
+        w->cpu_asked_until_us = w->turn_began_us + CPU_ASKED_US;
+    }
+    process_histogram_add(&w->process.loop_turns, took_us);
     if (wall_us > w->turn_max_us)
         w->turn_max_us = wall_us < UINT32_MAX ? (uint32_t)wall_us : UINT32_MAX;
 }
@@ -454,8 +468,14 @@ static void on_turn_begin(struct ev_loop *loop, ev_check *watcher, int events)
     (void)loop;
     (void)events;
     struct worker *w = watcher->data;
-    w->turn_began_us = clock_mono_us();
-    w->turn_began_cpu_us = w->turn_began_us < w->turns_asked_until_us ? clock_thread_us() : 0;
+    const uint64_t now_us = clock_mono_us();
+    w->turn_began_us = now_us;
+    if (now_us >= w->cpu_asked_until_us) {
+        w->cpu_us = 0;
+    } else if (w->cpu_us == 0 || now_us - w->cpu_at_us >= CPU_AGE_US) {
+        w->cpu_us = clock_thread_us();
+        w->cpu_at_us = now_us;
+    }
 }
 
 static void on_deliver(struct ev_loop *loop, ev_idle *watcher, int events)
@@ -709,6 +729,7 @@ static bool init(struct worker *w)
     start_process_record(w);
     use_config_nodes(w);
     read_nodes_if_changed(w);
+    take_census(w); /* the predecessor's numbers are in its record */
     beat(w);
     return true;
 }

@@ -102,8 +102,8 @@ struct worker {
     ev_prepare turn_end;
     ev_check turn_begin;
     uint64_t turn_began_us;
-    uint64_t turn_began_cpu_us; /* 0: not asked */
-    uint64_t turns_asked_until_us;
+    uint64_t cpu_us, cpu_at_us; /* CPU time of the thread as asked last, and when; 0: not asked */
+    uint64_t cpu_asked_until_us;
     uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
     bool hints_left;        /* more of them are due to go than went the last time */
