@@ -94,7 +94,7 @@ void rehome_ask_audience(struct session *s)
 
 static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
 {
-    return r->keep.count ? stream_keep_at(&r->keep, r->keep.first)->msg->timestamp : otherwise;
+    return r->keep.count ? stream_keep_at(&r->keep, r->keep.first)->timestamp : otherwise;
 }
 
 uint32_t session_replay_time(const struct session *s)

@@ -64,7 +64,7 @@ static uint64_t queued(const struct share_seat *seat)
 static void begin(struct share *sh, struct share_seat *seat)
 {
     const struct stream_keep *k = &sh->keep;
-    const uint32_t from = stream_keep_at(k, k->first)->msg->timestamp;
+    const uint32_t from = stream_keep_at(k, k->first)->timestamp;
     for (uint32_t i = 0; i < k->state_count; i++)
         queue(seat, k->states[i], k->states[i]->msid, from);
     for (uint64_t n = k->first; n < stream_keep_end(k); n++) {

@@ -5,7 +5,7 @@
 
 enum {
     RING_FIRST = 64,
-    ITEM_BYTES = 160, /* what a message weighs besides its blocks */
+    ITEM_BYTES = 224, /* what a message weighs besides its blocks */
     FETCH_AHEAD = 4,
     COMPACT_AT_ONCE = 4, /* so all are through before the second half of the budget is full */
 };
@@ -160,9 +160,10 @@ static void pop(struct stream_keep *k)
 /* A group has not been touched since it came, and each message has to be waited for. */
 static void pop_until(struct stream_keep *k, uint64_t n)
 {
+    uint64_t fetched = k->first;
     while (k->first < n) {
-        if (k->first + FETCH_AHEAD < n)
-            __builtin_prefetch(entry(k, k->first + FETCH_AHEAD)->msg);
+        for (; fetched < n && fetched < k->first + FETCH_AHEAD; fetched++)
+            __builtin_prefetch(entry(k, fetched)->msg);
         pop(k);
     }
 }
@@ -179,26 +180,25 @@ static uint64_t keyframe_from(const struct stream_keep *k, uint64_t n)
  * stay, or none: they are counted (splice.h). */
 static uint64_t same_time_end(struct stream_keep *k)
 {
-    const uint32_t time = entry(k, k->first)->msg->timestamp;
+    const uint32_t time = entry(k, k->first)->timestamp;
     if (k->same <= k->first)
         k->same = k->first + 1;
-    while (k->same < stream_keep_end(k) && entry(k, k->same)->msg->timestamp == time)
+    while (k->same < stream_keep_end(k) && entry(k, k->same)->timestamp == time)
         k->same++;
     return k->same;
 }
 
 static uint64_t same_time_begin(const struct stream_keep *k, uint64_t n)
 {
-    const uint32_t time = entry(k, n)->msg->timestamp;
-    while (n > k->first && entry(k, n - 1)->msg->timestamp == time)
+    const uint32_t time = entry(k, n)->timestamp;
+    while (n > k->first && entry(k, n - 1)->timestamp == time)
         n--;
     return n;
 }
 
 static bool is_past(const struct stream_keep *k, uint64_t n)
 {
-    const struct rtmp_msg *newest = entry(k, stream_keep_end(k) - 1)->msg;
-    return media_before(entry(k, n)->msg->timestamp, newest->timestamp);
+    return media_before(entry(k, n)->timestamp, entry(k, stream_keep_end(k) - 1)->timestamp);
 }
 
 static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_t now_ms)
@@ -258,8 +258,8 @@ static bool make_room(struct stream_keep *k)
 static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media_info *info,
                    uint64_t now_ms)
 {
-    *entry(k, stream_keep_end(k)) =
-        (struct kept){.msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info};
+    *entry(k, stream_keep_end(k)) = (struct kept){
+        .msg = rtmp_msg_ref(m), .at_ms = now_ms, .info = *info, .timestamp = m->timestamp};
     charge(k, m);
     k->bytes += ITEM_BYTES;
     k->payload_bytes += m->len;

@@ -23,6 +23,7 @@ struct kept {
     struct rtmp_msg *msg;
     uint64_t at_ms; /* when it arrived */
     struct media_info info;
+    uint32_t timestamp; /* its own: who looks for a time need not touch the message */
 };
 
 struct stream_keep {

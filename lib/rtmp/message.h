@@ -36,7 +36,7 @@ enum rtmp_type {
 };
 
 enum {
-    RTMP_INLINE_SLICES = 4,
+    RTMP_INLINE_SLICES = 8, /* a frame of 32 KiB in the chunks that encoders send */
     RTMP_MESSAGE_BYTES_MAX = 0xffffff, /* the length field has three bytes, section 5.3.1.2.1 */
 };
 
