@@ -52,7 +52,7 @@ WINDOWS = {
     "scale_10": (7, 5, 3),
     "scale_1000": (8, 5, 3),
     "scale_5000": (16, 5, 3),
-    "scale_9000": (25, 6, None),
+    "scale_9000": (28, 6, None),
 }
 DIRECT_SETTLE = 2  # nothing is kept there
 DOC_BEGIN, DOC_END = "<!-- tables of relay.py -->", "<!-- end of them -->"
