@@ -522,7 +522,7 @@ void place_node_failed(struct session_conn *c)
             (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
                                   "dial failure");
     }
-    if (s->state == SESS_REHOME && (s->kind == SESSION_PLAY || s->rehome.rounds > 0))
+    if (s->rehome.rounds > 0 || (s->state == SESS_REHOME && s->kind == SESSION_PLAY))
         return; /* a line per try would be many */
     LOG(&w->log, LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),

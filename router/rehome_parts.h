@@ -5,10 +5,6 @@
 
 #include "router/session_parts.h"
 
-enum {
-    REHOME_AGAIN_MS = 200
-}; /* before a player asks for its node again, or a publisher for any */
-
 /* ---- rehome.c ---- */
 
 /* The link that is being set up; NULL: there is none. */

@@ -56,15 +56,22 @@ const char *node_fail_name(enum node_fail f)
     return names[f];
 }
 
-static uint64_t state_limit_ms(const struct session_env *env, enum session_state state)
+/* A player whose stream is found elsewhere waits for a node as in a move. */
+static bool plays_already(const struct session *s)
 {
+    return s->kind == SESSION_PLAY && s->started_ms != 0 && rehome_enabled(s);
+}
+
+static uint64_t state_limit_ms(const struct session *s, enum session_state state)
+{
+    const struct session_env *env = s->env;
     switch (state) {
     case SESS_HANDSHAKE:
         return env->router->handshake_timeout_ms;
     case SESS_COMMAND:
         return env->router->idle_timeout_ms;
     case SESS_PLACE:
-        return env->router->setup_timeout_ms;
+        return plays_already(s) ? env->failover->give_up_ms : env->router->setup_timeout_ms;
     case SESS_RELAY:
         return 0; /* bounded by router.ping_timeout of silence instead */
     case SESS_REHOME:
@@ -79,7 +86,7 @@ static uint64_t state_limit_ms(const struct session_env *env, enum session_state
 void session_enter(struct session *s, enum session_state next, uint64_t now_ms)
 {
     assert(state_info[s->state].may_enter & 1u << next);
-    const uint64_t limit = state_limit_ms(s->env, next);
+    const uint64_t limit = state_limit_ms(s, next);
     const bool first = s->state == SESS_HANDSHAKE;
     s->state = next;
     s->state_deadline_ms = limit ? now_ms + limit : 0;
@@ -265,6 +272,18 @@ static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
     s->media_seen = false;
 }
 
+/* No node takes it. True: it waits, and begins anew with the first. */
+static bool hold_player(struct session *s, uint64_t now_ms)
+{
+    if (!plays_already(s))
+        return false;
+    s->excluded_count = s->tries = 0;
+    s->rehome.rounds++;
+    s->phase = PHASE_HELD;
+    s->phase_deadline_ms = now_ms + REHOME_AGAIN_MS;
+    return true;
+}
+
 /* This node is out of the question; the next one. */
 static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms)
 {
@@ -277,8 +296,9 @@ static void give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms
     memcpy(s->failed_node, s->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
     if (s->tries++ >= s->env->router->retries) {
-        session_refuse(s, WHY_NO_NODE, session_failed_code(s),
-                       "no media node could take the stream", now_ms);
+        if (!hold_player(s, now_ms))
+            session_refuse(s, WHY_NO_NODE, session_failed_code(s),
+                           "no media node could take the stream", now_ms);
         return;
     }
     session_look_up(s);
@@ -341,7 +361,7 @@ static void on_unplaced(struct session *s, const struct session_event *ev, uint6
     if (ev->why == WHY_DUPLICATE)
         session_refuse(s, WHY_DUPLICATE, "NetStream.Publish.BadName",
                        "the stream is already being published", now_ms);
-    else
+    else if (!hold_player(s, now_ms))
         session_refuse(s, ev->why, session_failed_code(s), "no media node can take the stream now",
                        now_ms);
 }
@@ -819,7 +839,7 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
     pass_ends(s, false, now_ms); /* the stream is live */
     rehome_abandon(s);
     abort_link(s);
-    s->excluded_count = s->tries = 0;
+    s->excluded_count = s->tries = s->rehome.rounds = 0;
     session_enter(s, SESS_PLACE, now_ms);
     session_look_up(s);
 }
@@ -876,6 +896,9 @@ static void on_phase_deadline(struct session *s, uint64_t now_ms)
     case PHASE_WAIT_RELEASE:
     case PHASE_PAUSE:
         dial(s, PHASE_LINK, now_ms);
+        break;
+    case PHASE_HELD:
+        session_look_up(s);
         break;
     case PHASE_LINK:
         give_up_node(s, n && n->state == NODE_COMMAND ? FAIL_ANSWER_TIMEOUT : FAIL_DIAL_TIMEOUT,

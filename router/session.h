@@ -38,6 +38,7 @@ enum place_phase {
     PHASE_LINK,         /* dial .. the node's answer */
     PHASE_CHECK,        /* the node closed on us: does it answer a dial? */
     PHASE_PAUSE,        /* before asking the same node again (ghost publisher) */
+    PHASE_HELD,         /* player that plays already: before a node is looked for again */
     PHASE_SHARE,        /* player: the answer to the one that plays for all */
 };
 
@@ -173,7 +174,7 @@ struct session_rehome {
     int link;               /* being set up, or -1 */
     char node[NODE_ID_MAX]; /* it goes to */
     uint64_t began_ms, grace_until_ms;
-    uint32_t rounds;   /* how often no node was found */
+    uint32_t rounds;   /* how often no node was found; in SESS_PLACE, too */
     uint64_t again_ms; /* when a link that had ended was last made anew; 0: never */
     bool waiting;      /* ACT_AUDIENCE is being answered */
     bool claimed;      /* publisher: the claim says that the stream is on its way to node */

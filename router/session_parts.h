@@ -5,7 +5,10 @@
 
 #include "router/session.h"
 
-enum { REFUSED_WITHIN_MS = 1000 }; /* a node that closes so soon after its Start has refused */
+enum {
+    REFUSED_WITHIN_MS = 1000, /* a node that closes so soon after its Start has refused */
+    REHOME_AGAIN_MS = 200,    /* before a player asks for its node again, or a publisher for any */
+};
 
 /* ---- session.c ---- */
 

@@ -390,6 +390,31 @@ def test_reload_under_a_waiting_player(cluster, router, client, publish, stack):
     c.recv_media(20)
 
 
+def test_reload_of_a_node_that_takes_nobody(fakes, router, client, publish, stack):
+    """A player waits at a node that is reloaded, and for a while takes no connection: the player is held until it does."""
+    node = fakes(1)[0]
+    page = healthd.FakeStat()
+    stack.append(page)
+    page.pages["/stat"] = (200, healthd.nginx_page())
+    r = router([weir.node_entry(node, stat=page.url("/stat"))], healthd={**healthd.FAST, "checks": ["stat"]})
+    h = healthd.Healthd(r).start()
+    stack.append(h)
+    h.wait_up(node)
+    node.does.deaf = 1
+    viewer = client(r)
+    viewer.play("x")
+    time.sleep(2)  # as above
+    node.does.accept = "close"
+    mark, accepted = r.mark(), node.accepted
+    page.pages["/stat"] = (200, healthd.nginx_page(pid=101, uptime=0))
+    node.wait(lambda n: n.accepted > accepted + 3)
+    node.does.accept = "serve"
+    node.wait(lambda n: any(not s.deaf for s in n.players["x"]))
+    publish(r.url("live/x"))
+    viewer.recv_media(20)
+    assert not r.logs("session_closed", since=mark)
+
+
 def test_streams_that_come_at_the_reload(fakes, router, client, stack):
     """Players wait at a node for streams, and that is reloaded: whenever their publishers come, the players are on the process that has
     the streams."""
