@@ -62,6 +62,13 @@ static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
     place_read_changes(w); /* players of our own */
 }
 
+static enum claim_way way_of(const struct session *s)
+{
+    if (s->rehome.returned)
+        return CLAIM_WAY_BACK;
+    return s->rehome.planned ? CLAIM_WAY_PLANNED : CLAIM_WAY_LOST;
+}
+
 void move_claim(struct session_conn *c)
 {
     struct worker *w = c->w;
@@ -71,7 +78,7 @@ void move_claim(struct session_conn *c)
         return;
     }
     c->place_waiting++;
-    store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, s->rehome.planned,
+    store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, way_of(s),
                      session_replay_time(s), clock_wall_ms(), on_claim_moved, c);
 }
 
@@ -151,7 +158,8 @@ void move_write_claim(struct session_conn *c, bool on_its_way)
         return;
     }
     c->place_waiting++;
-    store_claim_move(c->w->store, &s->key, s->claim_epoch, s->node, false, session_replay_time(s),
+    store_claim_move(c->w->store, &s->key, s->claim_epoch, s->node,
+                     s->rehome.returned ? CLAIM_WAY_BACK : CLAIM_WAY_LOST, session_replay_time(s),
                      clock_wall_ms(), on_claim_written, c);
 }
 

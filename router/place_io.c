@@ -407,6 +407,8 @@ static void placed_anew(struct session_conn *c, const char *node)
     char id[NODE_ID_MAX];
     const bool follow = c->found_live && c->s.kind == SESSION_PLAY && c->s.stream->found.next[0] &&
                         strcmp(c->s.stream->found.next, node) == 0;
+    const bool stays = c->found_live && c->s.kind == SESSION_PLAY && c->s.stream->found.stays &&
+                       strcmp(claim_serving(&c->s.stream->found), node) == 0;
     memcpy(id, node, sizeof id);
     if (c->found_live && c->s.kind == SESSION_PLAY) {
         c->told_epoch = c->s.stream->found.epoch;
@@ -417,7 +419,8 @@ static void placed_anew(struct session_conn *c, const char *node)
                         .node = id,
                         .follow = follow,
                         .planned = follow && c->s.stream->found.planned,
-                        .epoch = follow ? c->s.stream->found.epoch : 0,
+                        .stays = stays,
+                        .epoch = follow || stays ? c->s.stream->found.epoch : 0,
                         .time = follow ? c->s.stream->found.replay_time : 0,
                         .publication = c->found_live ? c->s.stream->found.publication : 0});
 }
@@ -621,9 +624,12 @@ static bool concerns_player(const struct session_conn *c, const struct claim *cl
                                  .publication = claim->publication,
                                  .follow = moving,
                                  .planned = moving && claim->planned,
+                                 .stays = claim->stays,
                                  .time = claim->replay_time};
-    return moving || strcmp(s->node, claim->node) != 0 ||
-           s->rehome.publication != claim->publication;
+    const bool known = s->rehome.publication == claim->publication;
+    const bool missed = c->told_epoch != 0 && !claim->stays; /* it was published there anew */
+    return moving || strcmp(s->node, claim->node) != 0 || !known || missed ||
+           s->state == SESS_REHOME;
 }
 
 /* What a claim as it is now means for one session. True: *ev is for it. */

@@ -87,6 +87,12 @@ static bool has_moved(const struct session *s, const struct claim *claim)
            (claim->next[0] || strcmp(claim->node, s->node) != 0);
 }
 
+/* It says so much that only its arrival is missing. */
+static bool says_where(const struct claim *claim, const struct session *s)
+{
+    return strcmp(claim->next, s->node) == 0 && (claim->stays || !s->rehome.returned);
+}
+
 static bool look_at_claim(void *arg, const struct claim *claim)
 {
     struct left *l = arg;
@@ -96,8 +102,8 @@ static bool look_at_claim(void *arg, const struct claim *claim)
     if (!c || strcmp(c->s.key.text, claim->key.text) != 0)
         l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
     else if (has_moved(&c->s, claim))
-        l->moved[l->moved_count++] = (struct moved_stream){
-            .publisher = c, .on_its_way = strcmp(claim->next, c->s.node) == 0};
+        l->moved[l->moved_count++] =
+            (struct moved_stream){.publisher = c, .on_its_way = says_where(claim, &c->s)};
     else
         l->moving = l->moving || is_moving(&c->s);
     return l->claim_count < STORE_WRITE_RECORDS && l->moved_count < STORE_WRITE_RECORDS;

@@ -282,6 +282,12 @@ void rehome_stay(struct session *s, uint64_t now_ms)
 
 /* ---- finding the node ---- */
 
+static void leave_old_node(struct session *s)
+{
+    rehome_close_current(s);
+    s->rehome.planned = false;
+}
+
 void rehome_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     if (s->rehome.phase != RH_LOOKUP)
@@ -291,12 +297,14 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
         s->rehome.again = strcmp(ev->node, s->node) == 0 && !ev->follow;
         if (ev->follow)
             s->rehome.followed_epoch = ev->epoch;
-        if (s->rehome.again && s->current >= 0) { /* it did not leave after all */
-            rehome_stay(s, now_ms);
-            return;
-        }
         if (rehome_called_back(s, ev, now_ms))
             return;
+        if (s->rehome.again && s->current >= 0 && strcmp(s->rehome.node, s->node) != 0) {
+            rehome_stay(s, now_ms); /* it did not leave after all */
+            return;
+        }
+        if (s->rehome.again) /* a reloaded node: it is on the new process */
+            leave_old_node(s);
     }
     rehome_dial(s, ev->node, RH_LINK, now_ms);
     if (s->kind == SESSION_PLAY)
@@ -338,6 +346,7 @@ static void move_claim(struct session *s, uint64_t now_ms)
     const struct config_failover *f = s->env->failover;
     const uint64_t longest_ms = f->grace_ms + 2 * f->stall_ms, half_ms = f->give_up_ms / 2;
     rehome_fresh_link(s)->state = NODE_LIVE;
+    s->rehome.returned = false;
     s->rehome.grace_until_ms = now_ms + (longest_ms < half_ms ? longest_ms : half_ms);
     rehome_enter(s, RH_CLAIM, 0);
     s->actions |= ACT_MOVE;
@@ -401,8 +410,7 @@ static void reload_refused(struct session *s, bool name_taken, uint64_t now_ms)
         rehome_stay(s, now_ms);
         return;
     }
-    rehome_close_current(s);
-    r->planned = false;
+    leave_old_node(s);
     rehome_dial(s, s->node, RH_LINK, now_ms);
 }
 

@@ -35,8 +35,6 @@ void rehome_replay_batch(struct session *s, uint64_t now_ms);
 
 /* The publisher's worker judges the node, and the claim will tell; only without it we ask again. */
 void rehome_player_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms);
-/* The player's stream does not leave after all, and the player has not left either: it stays. */
-bool rehome_called_back(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* To the link being set up, what rehome_remember() took. */
 MUST_CHECK enum err rehome_send_controls(struct session *s);
 /* The player's new link is where the replay will reach it. */

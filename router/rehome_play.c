@@ -59,13 +59,17 @@ void rehome_player_lost(struct session *s, enum rehome_cause cause, uint64_t now
         rehome_enter(s, RH_WAIT, now_ms + REHOME_AGAIN_MS);
 }
 
+/* The node's name says it where the player was to leave the node. A reloaded node's two processes
+ * have one name. */
 bool rehome_called_back(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     const bool leaving = s->state == SESS_REHOME && strcmp(s->rehome.node, s->node) != 0;
-    if (!leaving || !ev->planned || s->current < 0 || strcmp(ev->node, s->node) != 0)
+    const bool back = ev->stays || (leaving && ev->planned);
+    if (!back || s->current < 0 || strcmp(ev->node, s->node) != 0)
         return false;
     s->rehome.followed_epoch = ev->epoch;
-    rehome_stay(s, now_ms);
+    if (s->state == SESS_REHOME)
+        rehome_stay(s, now_ms);
     s->actions |= ACT_ATTACHED;
     return true;
 }
@@ -140,8 +144,6 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
 void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
-    if (rehome_called_back(s, ev, now_ms))
-        return;
     rehome_close_fresh(s);
     if (!ev->planned)
         rehome_close_current(s);

@@ -62,7 +62,8 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
         s->claim_epoch = ev->epoch;
     if (!rehome_fresh_link(s) && s->current >= 0) { /* taken back */
         rehome_stay(s, now_ms);
-        s->actions |= ACT_ARRIVED;
+        if (ev->epoch != 0) /* else it says still that the stream leaves */
+            s->actions |= ACT_ARRIVED;
         return;
     }
     if (!rehome_fresh_link(s)) { /* and then the old node was lost, too */

@@ -821,20 +821,25 @@ static void forget_publication(struct session *s)
         share_forget(s->leads);
 }
 
-/* A player whose stream is live on another node: nothing more will come from this one. */
+/* A player whose stream is live on another node, or was published on its own anew without its
+ * hearing of that: nothing more will come over this link. */
 static void on_stream_moved(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     if (s->kind != SESSION_PLAY ||
         (s->state != SESS_RELAY && s->state != SESS_PLACE && s->state != SESS_REHOME))
         return;
-    if (s->rehome.publication != ev->publication)
+    const bool known = s->rehome.publication == ev->publication;
+    const bool anew = known && ev->publication != 0 && !ev->follow;
+    if (!known)
         forget_publication(s);
     s->rehome.publication = ev->publication;
+    if (s->state != SESS_PLACE && rehome_called_back(s, ev, now_ms))
+        return;
     if (ev->follow && s->state != SESS_PLACE) {
         rehome_follow(s, ev, now_ms);
         return;
     }
-    if (s->state != SESS_REHOME && strcmp(s->node, ev->node) == 0)
+    if (s->state != SESS_REHOME && strcmp(s->node, ev->node) == 0 && !anew)
         return;
     pass_ends(s, false, now_ms); /* the stream is live */
     rehome_abandon(s);

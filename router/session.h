@@ -128,6 +128,7 @@ struct session_event {
     bool answers_pings; /* SE_NODE_CONNECTED: the node has answered some before */
     bool reset;         /* SE_NODE_ENDED */
     bool follow, planned, ready;
+    bool stays;           /* SE_STREAM_MOVED, SE_PLACED: the claim says so (cluster/store.h) */
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */
     enum rehome_cause cause;
     struct share *share;

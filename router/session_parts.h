@@ -76,6 +76,8 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
 void rehome_unplaced(struct session *s, uint64_t now_ms);
 void rehome_claim_moved(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void rehome_audience(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* The player's stream does not leave after all, and the player has not left either: it stays. */
+bool rehome_called_back(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* The player's stream moves, or has arrived. */
 void rehome_follow(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void rehome_settled(struct session *s, uint64_t now_ms);

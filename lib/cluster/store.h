@@ -112,6 +112,7 @@ struct claim {
     char node[NODE_ID_MAX]; /* the owner */
     char next[NODE_ID_MAX]; /* LIVE and being moved there; "": not moving */
     bool planned;           /* and the old node still has it: players leave it when the new one has caught up */
+    bool stays;             /* the move was called back: the stream has never left the connection that it was to leave */
     uint32_t replay_time;   /* RTMP time of the first message that next is given */
     enum claim_state state;
     struct worker_id worker; /* that holds the publisher (LIVE) */
@@ -152,9 +153,14 @@ struct claim_request {
 /* Compare and set: ERR_OK: *c is ours, with its epoch. ERR_CONFLICT: another live claim than expect_epoch's is there, *c is it: decide
  * again. ERR_FULL: the node is at its bound: place again (*c is not set). The counts per node change in the same transaction. */
 void store_claim_take(struct store *s, const struct claim_request *req, store_claim_cb *cb, void *arg);
+enum claim_way {
+    CLAIM_WAY_LOST = 0, /* the old node has it no more */
+    CLAIM_WAY_PLANNED,  /* claim.planned */
+    CLAIM_WAY_BACK,     /* claim.stays: next is where it is */
+};
 /* Ours (epoch) moves to the node next, which has the publication already: a new epoch, which players follow. May be called again
  * while it moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. Event stream_moving. */
-void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch, const char *next, bool planned,
+void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch, const char *next, enum claim_way way,
                       uint32_t replay_time, uint64_t now_ms, store_claim_cb *cb, void *arg);
 /* next is the owner now; the epoch stays. Event stream_moved. ERR_CONFLICT: no longer ours, or not moving. */
 MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, uint64_t now_ms);

@@ -345,6 +345,7 @@ static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim *wa
     *c = old.claim;
     c->epoch = fresh;
     c->planned = want->planned;
+    c->stays = want->stays;
     c->replay_time = want->replay_time;
     memcpy(c->next, want->next, sizeof c->next);
     e = exchange(s, txn, &old, c);
@@ -352,12 +353,15 @@ static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim *wa
 }
 
 void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch,
-                      const char *next, bool planned, uint32_t replay_time, uint64_t now_ms,
+                      const char *next, enum claim_way way, uint32_t replay_time, uint64_t now_ms,
                       store_claim_cb *cb, void *arg)
 {
     MDB_txn *txn;
-    struct claim want = {
-        .key = *key, .epoch = epoch, .planned = planned, .replay_time = replay_time};
+    struct claim want = {.key = *key,
+                         .epoch = epoch,
+                         .planned = way != CLAIM_WAY_LOST,
+                         .stays = way == CLAIM_WAY_BACK,
+                         .replay_time = replay_time};
     struct claim c;
     const size_t len = strlen(next);
     enum err e = len > 0 && len < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;

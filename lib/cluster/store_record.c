@@ -98,6 +98,13 @@ static enum err record_close(const struct rd *r)
     return r->bad || r->left != 0 ? ERR_CORRUPT : ERR_OK;
 }
 
+/* A claim that stays is written as one taken over from itself, which says nothing to a version that
+ * does not know of it; whom it was taken over from is over by then. */
+static uint64_t written_previous(const struct claim *c)
+{
+    return c->stays ? c->epoch : c->previous_epoch;
+}
+
 size_t claim_record_write(const struct claim *c, uint8_t *buf)
 {
     struct wr w = record_start(buf);
@@ -113,7 +120,7 @@ size_t claim_record_write(const struct claim *c, uint8_t *buf)
     wr_u64be(&w, c->publication);
     wr_u64be(&w, c->since_ms);
     wr_worker(&w, &c->previous);
-    wr_u64be(&w, c->previous_epoch);
+    wr_u64be(&w, written_previous(c));
     wr_u8(&w, c->released);
     wr_bytes(&w, c->client_addr, sizeof c->client_addr);
     wr_u64be(&w, c->args_hash);
@@ -138,6 +145,9 @@ enum err claim_record_parse(const void *buf, size_t len, struct claim *out)
     rd_worker(&r, &c.previous);
     c.previous_epoch = rd_u64be(&r);
     c.released = rd_enum(&r, 1) != 0;
+    c.stays = c.previous_epoch != 0 && c.previous_epoch == c.epoch;
+    if (c.stays)
+        c.previous_epoch = 0;
     const uint8_t *addr = rd_take(&r, sizeof c.client_addr);
     if (addr)
         memcpy(c.client_addr, addr, sizeof c.client_addr);

@@ -283,7 +283,7 @@ static enum err moves(struct life *l)
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(stream);
-    store_claim_move(l->f->store, &k, l->epoch, "b", true, 1234, t0, keep_answer, &a);
+    store_claim_move(l->f->store, &k, l->epoch, "b", CLAIM_WAY_PLANNED, 1234, t0, keep_answer, &a);
     if (a.e == ERR_OK)
         l->epoch = a.c.epoch;
     return a.e;

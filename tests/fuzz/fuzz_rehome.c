@@ -1,8 +1,9 @@
-/* A stream with its publisher and its players, on nodes that die, hang, come back and are drained:
- * whole sessions, their claim, and nodes that do as nginx-rtmp does. The input says what happens
- * (enum op). Whatever it is, every player gets every message of the stream once, in order and with
- * its time, from the first one on; headers come before the first frame; no player hears that the
- * stream has ended while it goes on; and when things are quiet again, all have the last message. */
+/* A stream with its publisher and its players, on nodes that die, hang, come back, are drained and
+ * reloaded: whole sessions, their claim, and nodes that do as nginx-rtmp does. The input says what
+ * happens (enum op). Whatever it is, every player gets every message of the stream once, in order
+ * and with its time, from the first one on; headers come before the first frame; no player hears
+ * that the stream has ended while it goes on; a move that is called back leaves players where they
+ * were; and when things are quiet again, all have the last message. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@ enum {
     LAG_MAX_MS = 250, /* of what a node sends; failover.reach has to cover it */
     GROUP_MAX_MS = 4000,
     CALM_MS = 8000,
+    PROCESSES = 4,         /* of a node: the newest, and old ones that have connections still */
+    RELOAD_SEEN_MS = 1000, /* so long after it, and so far apart, a stream is told to follow */
     END_WITHIN_MS = 300 * 1000,
 };
 
@@ -38,6 +41,8 @@ enum op {
     OP_LAG,    /* what nodes send a player is under way for a while */
     OP_SLOW,   /* player stops reading, or goes on */
     OP_CUT,    /* bytes per read */
+    OP_RELOAD, /* node */
+    OP_LOSE,   /* the node that the stream is coming to has lost it again */
 };
 
 enum node_state { UP, STALLED, DEAD };
@@ -68,6 +73,7 @@ struct say {
 /* One connection of a session to a node, as the node has it. */
 struct wire {
     int node; /* -1: none */
+    int process;
     uint32_t generation;
     bool plays, publishes, ended;
     uint64_t held_until_ms;
@@ -78,7 +84,11 @@ struct wire {
 struct node_model {
     enum node_state state;
     bool draining;
-    struct frame headers[2], last[2]; /* audio, video, of its publication */
+    int process; /* that takes connections */
+    uint64_t reloaded_ms;
+    struct process_model {
+        struct frame headers[2], last[2]; /* audio, video, of its publication */
+    } processes[PROCESSES];
 };
 
 struct player {
@@ -86,6 +96,7 @@ struct player {
     uint32_t next[2]; /* number expected */
     uint64_t told_epoch, marked_epoch;
     bool cut;
+    bool beside; /* when a move was called back it had the connection that the publisher has */
 };
 
 struct world {
@@ -99,12 +110,12 @@ struct world {
     struct node_model nodes[NODES];
     struct player players[SESSIONS];
     struct {
-        bool live, planned;
+        bool live, planned, stays;
         int node, next; /* -1: none */
         uint64_t epoch, publication;
         uint32_t replay_time;
     } claim;
-    uint64_t now_ms, lag_ms, key_ms;
+    uint64_t now_ms, lag_ms, key_ms, follow_ms;
     uint32_t time; /* of the stream */
     uint32_t sent[2];
     uint32_t times[2][FRAMES_MAX];
@@ -142,26 +153,37 @@ static void wire_say(struct world *w, struct wire *wire, struct say say)
     wire->queue[(wire->head + wire->count++) % WIRE_MAX] = say;
 }
 
-static struct wire *publisher_of(struct world *w, int node)
+static bool same_process(const struct wire *a, const struct wire *b)
 {
-    for (int i = 0; i < SESSION_LINKS; i++)
-        if (w->wires[0][i].node == node && w->wires[0][i].publishes)
-            return &w->wires[0][i];
-    return NULL;
+    return a->node == b->node && a->process == b->process;
 }
 
-static void tell_players(struct world *w, int node, struct say say)
+static struct process_model *process_of(struct world *w, const struct wire *wire)
+{
+    return &w->nodes[wire->node].processes[wire->process];
+}
+
+/* In the process that the wire is to. */
+static bool has_publisher(const struct world *w, const struct wire *wire)
+{
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (same_process(&w->wires[0][i], wire) && w->wires[0][i].publishes)
+            return true;
+    return false;
+}
+
+static void tell_players(struct world *w, const struct wire *publisher, struct say say)
 {
     for (int s = 1; s < SESSIONS; s++)
         for (int i = 0; i < SESSION_LINKS; i++)
-            if (w->wires[s][i].node == node && w->wires[s][i].plays)
+            if (same_process(&w->wires[s][i], publisher) && w->wires[s][i].plays)
                 wire_say(w, &w->wires[s][i], say);
 }
 
 static void node_takes_publisher(struct world *w, struct wire *wire)
 {
-    struct node_model *n = &w->nodes[wire->node];
-    if (publisher_of(w, wire->node)) {
+    struct process_model *n = process_of(w, wire);
+    if (has_publisher(w, wire)) {
         wire_say(w, wire, (struct say){.what = SAY_BAD_NAME});
         return;
     }
@@ -173,10 +195,10 @@ static void node_takes_publisher(struct world *w, struct wire *wire)
 
 static void node_takes_player(struct world *w, struct wire *wire)
 {
-    const struct node_model *n = &w->nodes[wire->node];
+    const struct process_model *n = process_of(w, wire);
     wire->plays = true;
     wire_say(w, wire, (struct say){.what = SAY_PLAYING});
-    for (int c = 0; c < 2 && publisher_of(w, wire->node); c++) {
+    for (int c = 0; c < 2 && has_publisher(w, wire); c++) {
         struct frame header = n->headers[c];
         header.time = n->last[c].type ? n->last[c].time : header.time;
         if (header.type)
@@ -198,14 +220,14 @@ static struct frame frame_of(const struct rtmp_msg *m)
 
 static void node_takes_frame(struct world *w, const struct wire *wire, const struct rtmp_msg *m)
 {
-    struct node_model *n = &w->nodes[wire->node];
+    struct process_model *n = process_of(w, wire);
     const struct frame f = frame_of(m);
     if (!wire->publishes)
         return;
     if (f.header)
         n->headers[class_of(f.type)] = f;
     n->last[class_of(f.type)] = f;
-    tell_players(w, wire->node, (struct say){.what = SAY_FRAME, .frame = f});
+    tell_players(w, wire, (struct say){.what = SAY_FRAME, .frame = f});
 }
 
 static void node_takes_command(struct world *w, struct wire *wire, struct rtmp_msg *m)
@@ -340,13 +362,12 @@ static void arrives(struct stage *t, int link, const struct say *say)
 /* The node sees that the router has closed a connection. */
 static void wire_close(struct world *w, struct wire *wire)
 {
-    const int node = wire->node;
-    const bool published = wire->publishes;
+    const struct wire was = *wire;
     wire->node = -1;
     wire->plays = wire->publishes = wire->ended = false;
     wire->head = wire->count = 0;
-    if (published && w->nodes[node].state == UP)
-        tell_players(w, node, (struct say){.what = SAY_UNPUBLISHED});
+    if (was.publishes && w->nodes[was.node].state == UP)
+        tell_players(w, &was, (struct say){.what = SAY_UNPUBLISHED});
 }
 
 /* True: something happened. */
@@ -368,6 +389,7 @@ static bool wire_turn(struct world *w, int session, int link)
             return false;
         const bool up = w->nodes[node].state == UP;
         wire->node = up ? node : -1;
+        wire->process = w->nodes[node].process;
         stage_step(t, &(struct session_event){.kind = up ? SE_NODE_CONNECTED : SE_NODE_FAILED,
                                               .link = link,
                                               .node = "10.0.0.1:1935"});
@@ -437,13 +459,15 @@ static void place_player(struct world *w, int session)
         return;
     }
     const bool follow = t->s.state == SESS_REHOME && w->claim.next >= 0;
+    const bool stays = t->s.state == SESS_REHOME && w->claim.stays;
     w->players[session].told_epoch = w->claim.epoch;
     stage_step(t, &(struct session_event){.kind = SE_PLACED,
                                           .node = node_id(serving(w)),
                                           .publication = w->claim.publication,
                                           .follow = follow,
                                           .planned = follow && w->claim.planned,
-                                          .epoch = follow ? w->claim.epoch : 0,
+                                          .stays = stays,
+                                          .epoch = follow || stays ? w->claim.epoch : 0,
                                           .time = follow ? w->claim.replay_time : 0});
 }
 
@@ -464,7 +488,8 @@ static bool tell_player(struct world *w, int session)
         return settled;
     }
     if (!moving && strcmp(s->node, node_id(w->claim.node)) == 0 &&
-        s->rehome.publication == w->claim.publication)
+        s->rehome.publication == w->claim.publication && (p->told_epoch == 0 || w->claim.stays) &&
+        s->state != SESS_REHOME)
         return false;
     p->told_epoch = w->claim.epoch;
     stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
@@ -473,15 +498,51 @@ static bool tell_player(struct world *w, int session)
                                           .publication = w->claim.publication,
                                           .follow = moving,
                                           .planned = moving && w->claim.planned,
+                                          .stays = w->claim.stays,
                                           .time = w->claim.replay_time});
     return true;
 }
 
+/* The link in use; NULL: there is none, or its node is lost. */
+static const struct wire *wire_in_use(const struct world *w, int session)
+{
+    const struct stage *t = &w->stages[session];
+    const struct wire *wire =
+        t->opened && !t->over && t->s.current >= 0 ? &w->wires[session][t->s.current] : NULL;
+    return wire && wire->node >= 0 && !wire->ended && w->nodes[wire->node].state == UP ? wire
+                                                                                       : NULL;
+}
+
+static void note_called_back(struct world *w)
+{
+    const struct wire *publisher = wire_in_use(w, 0);
+    for (int i = 1; i < SESSIONS; i++) {
+        const struct wire *wire = wire_in_use(w, i);
+        w->players[i].beside =
+            w->stages[0].s.rehome.returned && publisher && wire && same_process(wire, publisher);
+    }
+}
+
+/* Whoever had the old node when a move was called back has it still. */
+static void check_called_back(struct world *w)
+{
+    const struct wire *publisher = wire_in_use(w, 0);
+    const bool stays = w->stages[0].s.state == SESS_RELAY && w->stages[0].s.rehome.returned;
+    for (int i = 1; i < SESSIONS; i++) {
+        const struct wire *wire = wire_in_use(w, i);
+        if (!stays || !publisher || w->stages[i].over)
+            w->players[i].beside = false;
+        require(!w->players[i].beside || (wire && same_process(wire, publisher)));
+    }
+}
+
 static void move_the_claim(struct world *w)
 {
+    note_called_back(w);
     const struct session *s = &w->stages[0].s;
     w->claim.next = node_called(s->rehome.node);
     w->claim.planned = s->rehome.planned;
+    w->claim.stays = s->rehome.returned;
     w->claim.replay_time = session_replay_time(s);
     stage_step(&w->stages[0],
                &(struct session_event){.kind = SE_CLAIM_MOVED, .epoch = ++w->claim.epoch});
@@ -561,10 +622,35 @@ static void settle(struct world *w)
             if (w->stages[i].opened)
                 any = session_turn(w, i) || any;
     }
+    check_called_back(w);
+}
+
+/* When the publisher is told to follow its node to the newest process (move_io.c); never: it is
+ * there. */
+static uint64_t follow_due(const struct world *w)
+{
+    const struct session *s = &w->stages[0].s;
+    const struct wire *wire = s->current < 0 ? NULL : &w->wires[0][s->current];
+    if (w->stages[0].over || s->state != SESS_RELAY || !wire || wire->node < 0 ||
+        wire->process == w->nodes[wire->node].process)
+        return UINT64_MAX;
+    const uint64_t seen_ms = w->nodes[wire->node].reloaded_ms + RELOAD_SEEN_MS;
+    return seen_ms > w->follow_ms ? seen_ms : w->follow_ms;
+}
+
+static void follow_reload(struct world *w)
+{
+    if (follow_due(w) > w->now_ms)
+        return;
+    w->follow_ms = w->now_ms + RELOAD_SEEN_MS;
+    stage_step(&w->stages[0],
+               &(struct session_event){.kind = SE_MOVE, .cause = REHOME_RELOAD, .node = ""});
 }
 
 static uint64_t next_moment(const struct world *w, uint64_t ms)
 {
+    if (follow_due(w) < ms)
+        ms = follow_due(w);
     for (int i = 0; i < SESSIONS; i++) {
         const struct stage *t = &w->stages[i];
         if (t->opened && !t->over && session_deadline(&t->s) < ms)
@@ -586,6 +672,7 @@ static void run_until(struct world *w, uint64_t ms)
         for (int i = 0; i < SESSIONS; i++)
             if (w->stages[i].opened)
                 stage_run_until(&w->stages[i], w->now_ms);
+        follow_reload(w);
         settle(w);
     }
 }
@@ -731,6 +818,37 @@ static void drain_node(struct world *w, int node)
         stage_step(t, &(struct session_event){.kind = SE_MOVE, .cause = REHOME_DRAIN, .node = ""});
 }
 
+static bool is_used(const struct world *w, int node, int process)
+{
+    for (int s = 0; s < SESSIONS; s++)
+        for (int i = 0; i < SESSION_LINKS; i++)
+            if (w->wires[s][i].node == node && w->wires[s][i].process == process)
+                return true;
+    return false;
+}
+
+/* Its old process keeps the connections that it has. */
+static void reload_node(struct world *w, int node)
+{
+    struct node_model *n = &w->nodes[node];
+    const int next = (n->process + 1) % PROCESSES;
+    if (n->state != UP || is_used(w, node, next) || !all_have_begun(w))
+        return;
+    n->process = next;
+    n->reloaded_ms = w->now_ms;
+}
+
+static void lose_stream(struct world *w)
+{
+    const struct session *s = &w->stages[0].s;
+    struct wire *wire = s->rehome.link < 0 ? NULL : &w->wires[0][s->rehome.link];
+    if (!wire || wire->node < 0 || !wire->publishes || began_there(w, wire->node))
+        return;
+    wire->publishes = false;
+    wire->ended = true;
+    tell_players(w, wire, (struct say){.what = SAY_UNPUBLISHED});
+}
+
 static void player_reads(struct world *w, int session)
 {
     struct stage *t = &w->stages[session];
@@ -772,6 +890,10 @@ static void happen(struct world *w, enum op op, uint32_t arg)
         player_reads(w, player);
     else if (op == OP_CUT)
         w->stages[player].cut = arg;
+    else if (op == OP_RELOAD)
+        reload_node(w, node);
+    else if (op == OP_LOSE)
+        lose_stream(w);
     settle(w);
 }
 

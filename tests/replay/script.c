@@ -296,11 +296,13 @@ static void placed(struct stage *t, const struct words *w)
             ev.time = number(w, ++i);
         } else if (is(w, i, "publication"))
             ev.publication = number(w, ++i);
+        else if (is(w, i, "stays"))
+            ev.stays = true;
     }
     stage_step(t, &ev);
 }
 
-/* follow NODE EPOCH PUBLICATION [planned] */
+/* follow NODE EPOCH PUBLICATION [planned [stays]] */
 static void follow(struct stage *t, const struct words *w)
 {
     stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
@@ -309,7 +311,18 @@ static void follow(struct stage *t, const struct words *w)
                                           .publication = number(w, 3),
                                           .follow = true,
                                           .time = 0,
-                                          .planned = is(w, 4, "planned")});
+                                          .planned = is(w, 4, "planned"),
+                                          .stays = is(w, 5, "stays")});
+}
+
+/* moved NODE [EPOCH PUBLICATION [stays]] */
+static void moved(struct stage *t, const struct words *w)
+{
+    stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED,
+                                          .node = w->word[1],
+                                          .epoch = number(w, 2),
+                                          .publication = number(w, 3),
+                                          .stays = is(w, 4, "stays")});
 }
 
 static enum rehome_cause cause_called(const char *name)
@@ -353,8 +366,8 @@ static bool cluster_line(struct stage *t, const struct words *w)
         stage_step(t, &(struct session_event){.kind = SE_UNPLACED, .why = why_called(w->word[1])});
     else if (is(w, 0, "released"))
         stage_step(t, &(struct session_event){.kind = SE_RELEASED});
-    else if (is(w, 0, "moved") && w->count == 2)
-        stage_step(t, &(struct session_event){.kind = SE_STREAM_MOVED, .node = w->word[1]});
+    else if (is(w, 0, "moved") && w->count >= 2)
+        moved(t, w);
     else if (is(w, 0, "taken_over"))
         stage_step(t, &(struct session_event){.kind = SE_TAKEN_OVER});
     else if (is(w, 0, "close") && w->count == 2)

@@ -8,18 +8,21 @@
  *   client hold, client send     what it says between them arrives in one piece
  *   client reads BYTES | all     how much of what waits for it it takes; 0: stalls
  *   client ended | reset
- *   placed NODE [epoch N] [wait] [took_over] [publication N] [replay MS]      answers to "place"
+ *   placed NODE [epoch N] [wait] [took_over] [publication N] [replay MS] [stays]
+ *                                answers to "place"
  *   unplaced WHY
  *   shared                       it may play over a link with others, if it wants nothing special
  *   lead LINE                    happens to the one that plays for it: LINE from here on down
- *   released | moved NODE | taken_over | close WHY
+ *   released | taken_over | close WHY
+ *   moved NODE [EPOCH PUBLICATION [stays]]      where the stream is: players
  *   nodeI connected [pings] | failed | ended | reset      I: 0 or 1; pings: it is known to answer
  *   nodeI hello                  S0 S1 S2
  *   nodeI connect_result | connect_error CODE | stream MSID | status LEVEL CODE
  *   nodeI accepts                hello, connect_result, stream 1
  *   nodeI audio MS BYTES | video MS BYTES | data MS BYTES | begin | eof | ping | pong
  *   nodeI raw HEX | reads BYTES | reads all
- *   follow NODE EPOCH PUBLICATION [planned] | settled      the stream moves, has moved: players
+ *   follow NODE EPOCH PUBLICATION [planned [stays]]        the stream moves: players
+ *   settled                      it has arrived
  *   claim_moved EPOCH            answers "move"
  *   audience ready | behind      answers "audience?"
  *   publisher live | gone        answers "publisher?"

@@ -310,8 +310,8 @@ static void note_actions(struct stage *t, unsigned actions)
         note(t, "place %s %s%s", s->key.text, s->kind == SESSION_PUBLISH ? "publish" : "play", but);
     }
     if (actions & ACT_MOVE)
-        note(t, "move %s epoch %llu%s", s->rehome.node, (unsigned long long)s->claim_epoch,
-             s->rehome.planned ? " planned" : "");
+        note(t, "move %s epoch %llu%s%s", s->rehome.node, (unsigned long long)s->claim_epoch,
+             s->rehome.planned ? " planned" : "", s->rehome.returned ? " stays" : "");
     if (actions & ACT_AUDIENCE)
         note(t, "audience?");
     if (actions & ACT_ATTACHED)

@@ -7,12 +7,18 @@
 
 #include "tests/unit/cluster/store_fixture.h"
 
-static struct answer move(struct fixture *f, const char *key, uint64_t epoch, const char *next)
+static struct answer move_by(struct fixture *f, const char *key, uint64_t epoch, const char *next,
+                             enum claim_way way)
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(key);
-    store_claim_move(f->store, &k, epoch, next, true, 1234, t0, keep_answer, &a);
+    store_claim_move(f->store, &k, epoch, next, way, 1234, t0, keep_answer, &a);
     return a;
+}
+
+static struct answer move(struct fixture *f, const char *key, uint64_t epoch, const char *next)
+{
+    return move_by(f, key, epoch, next, CLAIM_WAY_PLANNED);
 }
 
 static enum err arrived(struct fixture *f, const char *key, uint64_t epoch)
@@ -83,6 +89,25 @@ static void test_to_the_same_node(void **state)
     expect_streams(f, 1, 0, 0);
     assert_int_equal(arrived(f, "live/x", b.c.epoch), ERR_OK);
     expect_streams(f, 1, 0, 0);
+}
+
+static void test_called_back(void **state)
+{
+    struct fixture *f = *state;
+    const struct answer a = start(f);
+    const struct answer b = move(f, "live/x", a.c.epoch, "a");
+    assert_false(get(f->store, "live/x", t0).c.stays);
+    const struct answer c = move_by(f, "live/x", b.c.epoch, "a", CLAIM_WAY_BACK);
+    assert_int_equal(c.e, ERR_OK);
+    assert_true(c.c.stays && c.c.planned);
+    assert_true(get(f->store, "live/x", t0).c.stays);
+    assert_int_equal(arrived(f, "live/x", c.c.epoch), ERR_OK);
+    const struct answer now = get(f->store, "live/x", t0);
+    assert_true(now.c.stays && !now.c.planned); /* whoever has missed the rest is told as much */
+    assert_int_equal(now.c.previous_epoch, 0);
+    const struct answer d = move_by(f, "live/x", c.c.epoch, "b", CLAIM_WAY_LOST);
+    assert_false(d.c.stays || d.c.planned);
+    assert_false(get(f->store, "live/x", t0).c.stays);
 }
 
 static void test_ends_while_it_moves(void **state)
@@ -171,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_there_and_on),
         STORE_TEST(test_to_the_same_node),
+        STORE_TEST(test_called_back),
         STORE_TEST(test_ends_while_it_moves),
         STORE_TEST(test_taken_over_while_it_moves),
         STORE_TEST(test_audience),

@@ -231,6 +231,27 @@ static void test_out_of_range(void **state)
     assert_int_equal(claim_again(a, len, b, &again), ERR_CORRUPT);
 }
 
+/* A version that does not know that a claim stays reads it as any other: nothing is longer, or at
+ * another place, and a claim that has the number is not to be found. */
+static void test_claim_stays(void **state)
+{
+    (void)state;
+    uint8_t a[STORE_RECORD_MAX], b[STORE_RECORD_MAX];
+    struct claim c = {.key = longest_key(), .epoch = 7, .publication = 5, .stays = true}, back;
+    const size_t len = claim_record_write(&c, a);
+    assert_int_equal(claim_record_parse(a, len, &back), ERR_OK);
+    assert_true(back.stays);
+    assert_int_equal(back.previous_epoch, 0);
+    c.stays = false;
+    c.previous_epoch = c.epoch;
+    assert_int_equal(claim_record_write(&c, b), len);
+    assert_memory_equal(a, b, len);
+    c.previous_epoch = 6;
+    assert_int_equal(claim_record_parse(b, claim_record_write(&c, b), &back), ERR_OK);
+    assert_false(back.stays);
+    assert_int_equal(back.previous_epoch, 6);
+}
+
 static void test_node_record(void **state)
 {
     (void)state;
@@ -279,9 +300,8 @@ static void test_node_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_damaged),
-        cmocka_unit_test(test_out_of_range),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_claim_stays),
         cmocka_unit_test(test_node_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
