@@ -12,6 +12,7 @@ enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
+    ASTRAY_MS = 8000, /* at most, before a player tries again the node that its stream is on */
 };
 
 /* A store call on its way: answers to older ones are stale. */
@@ -467,6 +468,7 @@ static void decide(struct session_conn *c)
     struct place_result r;
     place(w->nodes, &w->config->placement, &req, NULL, &r);
     log_panic(w, r.panic);
+    c->astray = !publisher && r.node && owner && strcmp(owner, r.node->conf.id) != 0;
     if (!r.node)
         nowhere(c);
     else if (rehome)
@@ -606,14 +608,27 @@ void place_handed_over(struct session_conn *c)
 
 /* ---- changes ---- */
 
+/* The node that has its stream did not take it, or the claim seemed to lag, and where it went
+ * instead it has had nothing. It is sent back after as long as it has gone on so. */
+static bool is_stranded(const struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    const uint64_t so_far_ms = s->node_started_ms - s->started_ms;
+    const uint64_t pause_ms = so_far_ms < ASTRAY_MS ? so_far_ms : ASTRAY_MS;
+    return c->astray && !c->dead && s->state == SESS_RELAY &&
+           s->rehome.media_ms < s->node_started_ms &&
+           worker_now_ms(c->w) >= s->node_started_ms + pause_ms;
+}
+
 static bool concerns_player(const struct session_conn *c, const struct claim *claim,
                             struct session_event *ev)
 {
     const struct session *s = &c->s;
     const bool moving = claim->next[0] != '\0';
+    const bool elsewhere = strcmp(s->node, claim->node) != 0;
     if (!s->placed)
         return false;
-    if (claim->epoch <= c->told_epoch) {
+    if (claim->epoch <= c->told_epoch && !(is_stranded(c) && elsewhere && !moving)) {
         *ev = (struct session_event){.kind = SE_STREAM_SETTLED};
         return claim->epoch == s->rehome.followed_epoch && !moving && s->state == SESS_REHOME &&
                s->current >= 0;
@@ -628,8 +643,7 @@ static bool concerns_player(const struct session_conn *c, const struct claim *cl
                                  .time = claim->replay_time};
     const bool known = s->rehome.publication == claim->publication;
     const bool missed = c->told_epoch != 0 && !claim->stays; /* it was published there anew */
-    return moving || strcmp(s->node, claim->node) != 0 || !known || missed ||
-           s->state == SESS_REHOME;
+    return moving || elsewhere || !known || missed || s->state == SESS_REHOME;
 }
 
 /* What a claim as it is now means for one session. True: *ev is for it. */
@@ -710,10 +724,15 @@ static void recheck(void *arg, enum err e, const struct claim *claim)
     free(r);
 }
 
-/* We fell behind the change log: asks for the claim of every stream that we carry. Acting on an
- * answer changes the list of sessions, so the streams are noted first. False: without memory for
- * all of them, so it is still to be done. */
-static bool recheck_all(struct worker *w)
+static bool is_placed(const struct session_conn *c)
+{
+    return c->s.placed;
+}
+
+/* Asks for the claims of those sessions' streams. Acting on an answer changes the list of sessions,
+ * so the streams are noted first. False: without memory for all of them, so it is still to be done.
+ */
+static bool recheck_those(struct worker *w, bool (*which)(const struct session_conn *c))
 {
     struct recheck **all = calloc(w->conn_count + 1, sizeof(struct recheck *));
     uint32_t count = 0;
@@ -721,7 +740,7 @@ static bool recheck_all(struct worker *w)
     if (!all)
         return false;
     for (const struct session_conn *c = w->conns; c; c = c->next) {
-        if (!c->s.placed)
+        if (!which(c))
             continue;
         if ((all[count] = malloc(sizeof **all)))
             *all[count++] = (struct recheck){.w = w, .key = c->s.key};
@@ -743,8 +762,8 @@ static bool read_batch(struct worker *w)
     if (!worker_store_ok(w, store_changes_read(w->store, &w->change_seq, &lost, collect, &batch),
                          "changes"))
         return false;
-    if (lost || w->recheck_due)
-        w->recheck_due = !recheck_all(w);
+    if (lost || w->recheck_due) /* we fell behind the change log */
+        w->recheck_due = !recheck_those(w, is_placed);
     for (uint32_t i = 0; i < batch.count; i++)
         tell_sessions(w, &batch.claims[i]);
     return batch.count > 0;
@@ -759,4 +778,9 @@ void place_read_changes(struct worker *w)
     while (read_batch(w))
         ;
     w->reading_changes = false;
+}
+
+void place_look_again(struct worker *w)
+{
+    (void)recheck_those(w, is_stranded); /* without memory: the next time */
 }

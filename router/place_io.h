@@ -12,6 +12,8 @@ void place_handed_over(struct session_conn *c); /* ACT_HANDED_OVER */
 void place_started(struct session_conn *c);     /* ACT_STARTED */
 /* Reads the change log and wakes the sessions concerned. */
 void place_read_changes(struct worker *w);
+/* Every second or less often, when all has been written: players that were not sent where their stream is, and have nothing where they are. */
+void place_look_again(struct worker *w);
 /* A live publisher that was placed while the store could not be written. Its claim is taken now, in place of what was there then; if
  * another one is there meanwhile, that is the publisher and this one ends. For reconcile_io.c. */
 bool place_misses_claim(const struct session_conn *c);

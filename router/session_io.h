@@ -48,6 +48,7 @@ struct session_conn {
     bool found_live, found_hint; /* what s.stream->found is */
     uint64_t move_after_ms;      /* no planned move before; monotonic */
     struct worker_id mover;      /* player: who moves its stream */
+    bool astray;                 /* player: not sent where its stream is by the claim */
     uint64_t told_epoch;         /* of the last claim that this session has acted on */
     bool recorded;               /* has a session record */
     int dial_error; /* errno of the last connection to a node that could not be made; 0: none */

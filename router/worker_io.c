@@ -416,7 +416,8 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     log_suppressed(w);
     if (!w->store)
         return;
-    if (w->ticks % (1 + w->conn_count / SESSIONS_PER_LOOK) == 0) {
+    const bool look = w->ticks % (1 + w->conn_count / SESSIONS_PER_LOOK) == 0;
+    if (look) {
         move_space_pings(w);
         take_census(w);
     }
@@ -425,6 +426,8 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     move_read_generations(w);
     if (w->store_missed)
         reconcile(w);
+    else if (look)
+        place_look_again(w);
     if (w->id.slot == 0)
         sweep(w);
 }

@@ -390,3 +390,48 @@ def test_reload_of_a_node_as_the_disk_fills(fakes, on_small_disk, exact, stack):
     disk.empty()
     r.wait_log("stream_moved", since=mark, reason="reload")
     e.report()
+
+
+def test_player_whose_node_does_not_take_it_for_a_moment(fakes, router, client, publish):
+    """It goes to the next node. Its stream is not there, and does not come: the player goes back."""
+    two = fakes(2, keeps=False)
+    r = router(two)
+    publish(r.url("live/kept"))
+    r.wait_log("stream_placed", kind="publish")
+    home = next(n for n in two if n.publishers)
+    other = next(n for n in two if n is not home)
+    home.does.accept = "close"
+    viewer = client(r)
+    assert viewer.play("kept")[0] == "NetStream.Play.Start"
+    other.wait(lambda n: n.players.get("kept"))
+    home.does.accept = "serve"
+    home.wait(lambda n: n.players.get("kept"))
+    viewer.recv_media(20)
+    other.wait(lambda n: not n.players["kept"])
+
+
+def test_player_that_looks_elsewhere_while_the_disk_is_full(fakes, on_small_disk, client, publish):
+    """Its node does not take it for a moment, so the stream may have gone on where it would go. It has not: the player comes back."""
+    if not shutil.which("mdb_copy"):
+        pytest.skip("mdb_copy is not there (Debian: lmdb-utils)")
+    two = fakes(2, keeps=False)
+    r, a, disk = on_small_disk(two)
+    publish(r.url("live/kept"))
+    viewer = client(r)
+    assert viewer.play("kept")[0] == "NetStream.Play.Start"
+    viewer.recv_media(20)
+    home = next(n for n in two if n.publishers)
+    other = next(n for n in two if n is not home)
+    time.sleep(1)  # a node that closes at once has refused
+    mark = r.mark()
+    disk.fill_for_good(disk.path / "live")
+    r.wait_log("store_failed", since=mark, detail="heartbeat")
+    home.does.accept = "close"
+    home.players["kept"][0].conn.close()
+    other.wait(lambda n: n.players.get("kept"))
+    home.does.accept = "serve"
+    disk.empty()
+    (player,) = home.wait(lambda n: n.players.get("kept"))
+    home.wait(lambda n: player.relayed > 20)
+    viewer.recv_media(20)
+    assert not r.logs("session_closed", since=mark)
