@@ -550,6 +550,7 @@ class NodeBehaviour:
     chunk_size: int = 4096
     proxy: bool = False  # a PROXY header stands before C0
     own_clock: bool = False  # each player's times begin at 0
+    sample_access: bool = False  # players are told of it behind their Play.Start, as by nginx-rtmp
     deaf: int = 0  # so many of the players to come are sent no media, as if another process had them
     keeps: bool = True  # what it receives stays in session.messages
 
@@ -751,6 +752,8 @@ class FakeNode:
                 s.conn.send_user(STREAM_BEGIN, 1)
                 self.players.setdefault(s.name.split("?")[0], []).append(s)
                 s.conn.send_status("NetStream.Play.Start")
+                if self.does.sample_access:
+                    s.conn.send(DATA, amf_encode("|RtmpSampleAccess", True, True), 1)
         return does not in ("close", "not_found")
 
     def _relay(self, s, m):

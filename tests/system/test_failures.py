@@ -392,9 +392,10 @@ def test_reload_of_a_node_as_the_disk_fills(fakes, on_small_disk, exact, stack):
     e.report()
 
 
-def test_player_whose_node_does_not_take_it_for_a_moment(fakes, router, client, publish):
-    """It goes to the next node. Its stream is not there, and does not come: the player goes back."""
-    two = fakes(2, keeps=False)
+@pytest.mark.parametrize("sample_access", [False, True])
+def test_player_whose_node_does_not_take_it_for_a_moment(fakes, router, client, publish, sample_access):
+    """It goes to the next node. Its stream is not there, and does not come, whatever the node says itself: the player goes back."""
+    two = fakes(2, keeps=False, sample_access=sample_access)
     r = router(two)
     publish(r.url("live/kept"))
     r.wait_log("stream_placed", kind="publish")
