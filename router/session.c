@@ -15,7 +15,8 @@ enum {
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
     ENDS_AGAIN_MS = 500,
-    ENDS_HELD_MAX = 8, /* nodes say it with two or three messages */
+    ENDS_HELD_MAX = 8,      /* nodes say it with two or three messages */
+    HELD_DOUBLINGS_MAX = 3, /* of the time before a held player asks for a node again */
     STATUS_TEXT_MAX = 160,
 };
 
@@ -272,15 +273,18 @@ static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
     s->media_seen = false;
 }
 
-/* No node takes it. True: it waits, and begins anew with the first. */
+/* No node takes it. True: it waits, twice as long each time, and begins anew with the first. There
+ * may be thousands of them, which no set-up limit spaces. */
 static bool hold_player(struct session *s, uint64_t now_ms)
 {
     if (!plays_already(s))
         return false;
+    const uint32_t doublings =
+        s->rehome.rounds < HELD_DOUBLINGS_MAX ? s->rehome.rounds : HELD_DOUBLINGS_MAX;
     s->excluded_count = s->tries = 0;
     s->rehome.rounds++;
     s->phase = PHASE_HELD;
-    s->phase_deadline_ms = now_ms + REHOME_AGAIN_MS;
+    s->phase_deadline_ms = now_ms + ((uint64_t)REHOME_AGAIN_MS << doublings);
     return true;
 }
 
@@ -839,7 +843,8 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
         rehome_follow(s, ev, now_ms);
         return;
     }
-    if (s->state != SESS_REHOME && strcmp(s->node, ev->node) == 0 && !anew)
+    const bool held = s->state == SESS_PLACE && s->phase == PHASE_HELD;
+    if (s->state != SESS_REHOME && strcmp(s->node, ev->node) == 0 && !anew && !held)
         return;
     pass_ends(s, false, now_ms); /* the stream is live */
     rehome_abandon(s);
