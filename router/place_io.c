@@ -551,13 +551,23 @@ static void look_up(struct session_conn *c)
                         on_claim_read, call);
 }
 
+/* To be placed is measured from the first try on, and anew when a held player tries again. A live
+ * session's move has its own measure. */
+static void note_asked(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    if (s->state == SESS_REHOME)
+        c->asked_us = 0;
+    else if (c->asked_us == 0 || (s->rehome.rounds > 0 && s->tries == 0))
+        c->asked_us = clock_mono_us();
+}
+
 void place_session(struct session_conn *c)
 {
     struct worker *w = c->w;
     c->place_serial++;
     c->place_rounds = 0;
-    if (c->asked_us == 0)
-        c->asked_us = clock_mono_us();
+    note_asked(c);
     stream_index_remove(&w->streams, &c->member);
     share_left(c);
     if (share_place(c))
@@ -571,6 +581,7 @@ void place_release(struct session_conn *c)
     struct worker *w = c->w;
     const struct session_ended *ended = &c->s.stream->ended;
     c->place_serial++;
+    c->asked_us = 0;
     stream_index_remove(&w->streams, &c->member);
     delete_record(c);
     share_left(c);

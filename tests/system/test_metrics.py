@@ -92,6 +92,34 @@ def test_what_happens_is_counted(admin, router, fakes, client):
     assert not [line for line in text.splitlines() if 'node="' in line and 'worker="' in line]
 
 
+def test_setting_up_is_measured_anew(admin, router, fakes, client):
+    """A second publication on a connection whose first one was moved, or never answered, took no longer than the client waited."""
+    first, second = fakes(2)
+    r = router([first, second], router={"answer_timeout": "5m", "setup_timeout": "5m"})
+    a = admin(r)
+    sums = [f'weir_router_setup_duration_seconds_sum{{worker="router1/0",phase="{phase}"}}' for phase in ("lookup", "total")]
+    count = sums[1].replace("_sum", "_count")
+    moved, silent = client(r), client(r)
+    assert moved.publish(r.key_on(first.id).removeprefix("live/"))[0] == "NetStream.Publish.Start"
+    first.refuse()
+    first.sessions[0].conn.close()
+    r.wait_log("stream_moved")
+    second.does.publish = "silent"
+    silent.send_publish("silent", silent.open())
+    second.wait(lambda n: any(s.name == "silent" for s in n.sessions))
+    second.does.publish = "start"
+    time.sleep(2)
+    procs.eventually(lambda: value(a, count) == 1, what="the first one is counted")
+    before = [value(a, s) for s in sums]
+    began = time.monotonic()
+    for c in (moved, silent):
+        c.send_publish(f"again-{id(c)}")
+        c.recv_until(lambda m: m.status[0] == "NetStream.Publish.Start")
+    waited = time.monotonic() - began
+    procs.eventually(lambda: value(a, count) == 3, what="the others are counted")
+    assert all(value(a, s) - b <= waited for s, b in zip(sums, before))
+
+
 def counters(text):
     kinds = dict(re.findall(r"# TYPE (\S+) (\S+)", text))
     found = {}
