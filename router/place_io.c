@@ -521,11 +521,12 @@ void place_node_failed(struct session_conn *c)
     w->process.failed_dials += dial;
     if (n) {
         const uint64_t now = clock_mono_ms();
-        const bool told = n->dial_failed_ms != 0 && now - n->dial_failed_ms < DIAL_FAILED_EVERY_MS;
         n->dial_failed_ms = now;
-        if (w->store && !told)
+        if (w->store && (n->dial_told_ms == 0 || now - n->dial_told_ms >= DIAL_FAILED_EVERY_MS)) {
+            n->dial_told_ms = now;
             (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
                                   "dial failure");
+        }
     }
     if (s->rehome.rounds > 0 || (s->state == SESS_REHOME && s->kind == SESSION_PLAY))
         return; /* a line per try would be many */

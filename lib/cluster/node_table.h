@@ -29,6 +29,7 @@ struct node {
     uint32_t streams, sessions; /* carried now */
     uint64_t bandwidth;      /* bit/s, in or out, whichever is more; from healthd */
     uint64_t dial_failed_ms; /* monotonic; last time this process could not dial it; 0: never */
+    uint64_t dial_told_ms;   /* when it last told healthd of that */
     bool answers_pings;      /* RTMP ones, those of this process */
 };
 
@@ -44,7 +45,7 @@ void node_table_destroy(struct node_table *t); /* NULL is allowed */
 /* NULL: no node has that id. Valid until the table changes. */
 struct node *node_table_find(struct node_table *t, const char *id);
 const struct node *node_table_get(const struct node_table *t, const char *id);
-/* Adds or replaces the node with n's id; seed is set here; streams, sessions, dial_failed_ms, answers_pings of a replaced one
+/* Adds or replaces the node with n's id; seed is set here; streams, sessions, dial_*_ms, answers_pings of a replaced one
  * stay. ERR_FULL: NODES_MAX. */
 MUST_CHECK enum err node_table_put(struct node_table *t, const struct node *n);
 MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);

@@ -1,5 +1,6 @@
 """Nodes that fail while a stream is being placed, and nodes that say no."""
 
+import contextlib
 import http.server
 import os
 import resource
@@ -94,6 +95,21 @@ def test_what_the_machine_lacks_is_not_the_nodes_fault(fakes, router, client, st
     assert c.expect_status()[1] == "error"
     assert r.wait_log("stream_retried")["detail"] == "Too many open files"
     assert a.get(f"/api/v1/nodes/{node.id}")["dial_failures"] == 0
+
+
+def test_healthd_hears_of_each_while_many_fail(fakes, router, client, stack, tmp_path):
+    """Connections to a node fail more often than healthd is told of one: it is told again and again."""
+    (node,) = fakes(1, accept="close")
+    r = router([node])
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+
+    def failures():
+        with contextlib.closing(client(r)) as c:
+            assert c.play("x")[1] == "error"
+        return a.get(f"/api/v1/nodes/{node.id}")["dial_failures"]
+
+    procs.eventually(lambda: failures() >= 3, what="healthd is told again")
 
 
 @pytest.mark.parametrize("fault", ["denied", "close", "start_close"])
