@@ -10,8 +10,7 @@
 enum {
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
-    RELOAD_TRY_MS = 3000,   /* an old process has stopped listening by then */
-    LIVE_BEHIND_MS = 30000, /* a stream that is live on a node is no further behind a player */
+    RELOAD_TRY_MS = 3000, /* an old process has stopped listening by then */
 };
 
 bool rehome_enabled(const struct session *s)
@@ -293,7 +292,7 @@ void rehome_placed(struct session *s, const struct session_event *ev, uint64_t n
     if (s->rehome.phase != RH_LOOKUP)
         return;
     if (s->kind == SESSION_PLAY) {
-        s->rehome.publication = ev->publication;
+        session_note_publication(s, ev->publication);
         s->rehome.again = strcmp(ev->node, s->node) == 0 && !ev->follow;
         if (ev->follow)
             s->rehome.followed_epoch = ev->epoch;

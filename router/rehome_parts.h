@@ -5,6 +5,8 @@
 
 #include "router/session_parts.h"
 
+enum { LIVE_BEHIND_MS = 30000 }; /* a stream that is live on a node is no further behind a player */
+
 /* ---- rehome.c ---- */
 
 /* The link that is being set up; NULL: there is none. */

@@ -91,6 +91,18 @@ void rehome_attached(struct session *s, uint64_t now_ms)
 
 /* ---- media ---- */
 
+/* What the player has may come once more: of a node that begins with its last group of pictures,
+ * or in a replay. */
+void rehome_join(struct session *s, int link)
+{
+    const struct splice *has = &s->rehome.splice;
+    struct splice_feed *f = &s->stream->feeds[link];
+    if (!has->passed[CLASS_AUDIO].seen && !has->passed[CLASS_VIDEO].seen)
+        return;
+    splice_feed_reset(f, FEED_JOINING, false);
+    splice_feed_expect(f, has->last_time - LIVE_BEHIND_MS);
+}
+
 void rehome_cut_over(struct session *s, uint64_t now_ms)
 {
     rehome_take_over_link(s, now_ms);

@@ -266,6 +266,8 @@ static void dial(struct session *s, enum place_phase phase, uint64_t now_ms)
                    phase == PHASE_CHECK ? NULL : s->command);
     memcpy(s->link_nodes[i], s->node, sizeof s->node);
     splice_feed_reset(&s->stream->feeds[i], FEED_LIVE, false);
+    if (s->kind == SESSION_PLAY)
+        rehome_join(s, i);
     s->current = i;
     s->phase = phase;
     s->phase_deadline_ms = now_ms + s->env->router->dial_timeout_ms;
@@ -334,6 +336,20 @@ static void retry_ghost(struct session *s, uint64_t now_ms)
     s->phase_deadline_ms = now_ms + GHOST_EVERY_MS;
 }
 
+static void forget_publication(struct session *s)
+{
+    splice_forget(&s->rehome.splice);
+    if (s->leads)
+        share_forget(s->leads);
+}
+
+void session_note_publication(struct session *s, uint64_t publication)
+{
+    if (publication != 0 && publication != s->rehome.publication)
+        forget_publication(s);
+    s->rehome.publication = publication;
+}
+
 static void on_placed(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     if (s->state == SESS_REHOME)
@@ -341,7 +357,7 @@ static void on_placed(struct session *s, const struct session_event *ev, uint64_
     if (s->state != SESS_PLACE || s->phase != PHASE_LOOKUP)
         return;
     if (s->kind == SESSION_PLAY)
-        s->rehome.publication = ev->publication;
+        session_note_publication(s, ev->publication);
     snprintf(s->node, sizeof s->node, "%s", ev->node);
     if (ev->epoch != 0) /* without a store this time: the claim for an earlier node is still ours */
         s->claim_epoch = ev->epoch;
@@ -817,13 +833,6 @@ static void on_node_ended(struct session *s, const struct session_event *ev, uin
 }
 
 /* ---- what the cluster says ---- */
-
-static void forget_publication(struct session *s)
-{
-    splice_forget(&s->rehome.splice);
-    if (s->leads)
-        share_forget(s->leads);
-}
 
 /* A player whose stream is live on another node, or was published on its own anew without its
  * hearing of that: nothing more will come over this link. */

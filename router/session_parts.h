@@ -26,6 +26,9 @@ MUST_CHECK enum err session_send_hello(struct session *s, const struct session_e
                                        uint64_t now_ms);
 /* The client gets its Publish.Start or Play.Start from us. */
 void session_tell_start(struct session *s, uint64_t now_ms);
+/* The player is sent to where its stream is; 0: it is not live. What the player had of another
+ * publication says nothing about this one. */
+void session_note_publication(struct session *s, uint64_t publication);
 /* A node is to be found. */
 void session_look_up(struct session *s);
 
@@ -62,6 +65,8 @@ MUST_CHECK enum err rehome_pass(struct session *s, struct rtmp_msg *m);
 void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms);
 /* Moves with the new node ready first. */
 void rehome_planned(struct session *s, enum rehome_cause cause, const char *node, uint64_t now_ms);
+/* The link is to go on where the player is, if it has had media of its stream. */
+void rehome_join(struct session *s, int link);
 /* Media of a player, from whichever link. */
 void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64_t now_ms);
 /* While the session is SESS_REHOME: more of the publisher's media, which is kept already. */
