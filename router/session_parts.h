@@ -1,5 +1,6 @@
-/* router/session_parts.h - what session.c, entry.c, rehome*.c, link_watch.c, shared_play.c and
- * flow.c, the files of the session's machine, have of each other. Nobody else includes it. */
+/* router/session_parts.h - what session.c, session_place.c, session_node.c, entry.c, rehome*.c,
+ * link_watch.c, shared_play.c and flow.c, the files of the session's machine, have of each other.
+ * Nobody else includes it. */
 #ifndef WEIR_ROUTER_SESSION_PARTS_H
 #define WEIR_ROUTER_SESSION_PARTS_H
 
@@ -17,26 +18,59 @@ void session_close(struct session *s, enum close_why why, uint64_t now_ms);
 /* Tells the client in the protocol's own words, then closes. */
 void session_refuse(struct session *s, enum close_why why, const char *code, const char *text,
                     uint64_t now_ms);
-void session_refused_by_node(struct session *s, uint64_t now_ms);
 const char *session_failed_code(const struct session *s);
-void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
-                       uint64_t now_ms);
-/* Everything up to publish or play, for a link that is connected. */
-MUST_CHECK enum err session_send_hello(struct session *s, const struct session_event *ev,
-                                       uint64_t now_ms);
-/* The client gets its Publish.Start or Play.Start from us. */
-void session_tell_start(struct session *s, uint64_t now_ms);
+/* The link in use, without what waits in it. */
+void session_abort_link(struct session *s);
+/* A player whose stream is found elsewhere waits for a node as in a move. */
+bool session_plays_already(const struct session *s);
 /* The player is sent to where its stream is; 0: it is not live. What the player had of another
  * publication says nothing about this one. */
 void session_note_publication(struct session *s, uint64_t publication);
-/* A node is to be found. */
-void session_look_up(struct session *s);
 
 /* The current node link; NULL: there is none. */
 static inline struct node_link *session_link_in_use(struct session *s)
 {
     return s->current < 0 ? NULL : &s->links[s->current];
 }
+
+/* ---- session_place.c: SESS_PLACE, up to the node's answer ---- */
+
+/* A node is to be found. */
+void session_look_up(struct session *s);
+void session_on_placed(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void session_on_unplaced(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* s->node, to publish or play there, or to see whether it answers (PHASE_CHECK). */
+void session_dial(struct session *s, enum place_phase phase, uint64_t now_ms);
+void session_on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* Everything up to publish or play, for a link that is connected. */
+MUST_CHECK enum err session_send_hello(struct session *s, const struct session_event *ev,
+                                       uint64_t now_ms);
+/* It has shaken hands. */
+void session_on_node_alive(struct session *s, uint64_t now_ms);
+/* It has taken the publication or play. */
+void session_node_started(struct session *s, uint64_t now_ms);
+/* The client gets its Publish.Start or Play.Start from us. */
+void session_tell_start(struct session *s, uint64_t now_ms);
+/* The node is out of the question: the next one. */
+void session_give_up_node(struct session *s, enum node_fail fail, uint64_t now_ms);
+/* The node's own verdict: passed on, and no other node is asked. */
+void session_refused_by_node(struct session *s, uint64_t now_ms);
+/* The node says that somebody else publishes the stream. */
+void session_retry_ghost(struct session *s, uint64_t now_ms);
+void session_on_phase_deadline(struct session *s, uint64_t now_ms);
+void session_on_play_start_due(struct session *s, uint64_t now_ms);
+
+/* ---- session_node.c: what the node in use says ---- */
+
+void session_on_node_bytes(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void session_on_node_failed(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void session_on_node_ended(struct session *s, const struct session_event *ev, uint64_t now_ms);
+void session_to_client(struct session *s, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
+                       uint64_t now_ms);
+/* Whether the stream has its publisher: what its end depends on that the node has told of. */
+void session_on_publisher(struct session *s, const struct session_event *ev, uint64_t now_ms);
+/* What was held back of the stream's end; it is passed on, or forgotten. */
+void session_pass_ends(struct session *s, bool to_the_client, uint64_t now_ms);
 
 /* ---- entry.c ---- */
 
