@@ -12,6 +12,7 @@ enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
+    REFRESH_AT_ONCE = 40, /* of more than 4,000 sessions each is written less often than that */
     ASTRAY_MS = 8000, /* at most, before a player tries again the node that its stream is on */
 };
 
@@ -127,13 +128,13 @@ static void delete_record(struct session_conn *c)
 
 void place_refresh_records(struct worker *w)
 {
-    struct session_record r[STORE_WRITE_RECORDS];
+    struct session_record r[REFRESH_AT_ONCE];
     const uint32_t turns = REFRESH_EVERY_MS / STORE_POLL_MS;
     uint32_t want = w->conn_count / turns + 1, count = 0;
     if (!w->store)
         return;
-    if (want > STORE_WRITE_RECORDS)
-        want = STORE_WRITE_RECORDS;
+    if (want > REFRESH_AT_ONCE)
+        want = REFRESH_AT_ONCE;
     const uint64_t now = clock_mono_ms();
     for (uint32_t seen = 0; seen < want; seen++) {
         struct session_conn *c = w->refresh_at ? w->refresh_at : w->conns;
