@@ -744,6 +744,26 @@ static bool is_placed(const struct session_conn *c)
     return c->s.placed;
 }
 
+static int by_stream(const void *a, const void *b)
+{
+    const struct recheck *x = *(struct recheck *const *)a, *y = *(struct recheck *const *)b;
+    return strcmp(x->key.text, y->key.text);
+}
+
+/* Each stream once: an answer is for all of its sessions. How many are left. */
+static uint32_t drop_repeated(struct recheck **all, uint32_t count)
+{
+    uint32_t kept = 0;
+    qsort(all, count, sizeof *all, by_stream);
+    for (uint32_t i = 0; i < count; i++) {
+        if (kept > 0 && by_stream(&all[kept - 1], &all[i]) == 0)
+            free(all[i]);
+        else
+            all[kept++] = all[i];
+    }
+    return kept;
+}
+
 /* Asks for the claims of those sessions' streams. Acting on an answer changes the list of sessions,
  * so the streams are noted first. False: without memory for all of them, so it is still to be done.
  */
@@ -762,6 +782,7 @@ static bool recheck_those(struct worker *w, bool (*which)(const struct session_c
         else
             complete = false;
     }
+    count = drop_repeated(all, count);
     for (uint32_t i = 0; i < count; i++)
         store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, worker_claims_ms(w),
                         recheck, all[i]);
