@@ -276,7 +276,8 @@ void rehome_stay(struct session *s, uint64_t now_ms)
     r->phase = RH_NONE;
     r->planned = false; /* what is kept is held on: the node may have hung all the while */
     session_enter(s, SESS_RELAY, now_ms);
-    link_watch_begin(s, now_ms);
+    if (s->kind == SESSION_PLAY) /* a publisher's link has been watched on: it is judged first */
+        link_watch_begin(s, now_ms);
 }
 
 /* ---- finding the node ---- */
