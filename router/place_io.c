@@ -13,7 +13,7 @@ enum {
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
     REFRESH_AT_ONCE = 40, /* of more than 4,000 sessions each is written less often than that */
-    ASTRAY_MS = 8000, /* at most, before a player tries again the node that its stream is on */
+    ASTRAY_MS = 8000,     /* at most, before a player tries again the node that its stream is on */
 };
 
 /* A store call on its way: answers to older ones are stale. */
