@@ -626,10 +626,10 @@ void place_handed_over(struct session_conn *c)
 static bool is_stranded(const struct session_conn *c)
 {
     const struct session *s = &c->s;
-    const uint64_t media_ms = s->rehome.media_ms;
-    if (!c->astray || c->dead || s->state != SESS_RELAY || media_ms >= s->node_started_ms)
+    const uint64_t frames_ms = s->rehome.frames_ms;
+    if (!c->astray || c->dead || s->state != SESS_RELAY || frames_ms >= s->node_started_ms)
         return false;
-    const uint64_t since_ms = media_ms > s->started_ms ? media_ms : s->started_ms;
+    const uint64_t since_ms = frames_ms > s->started_ms ? frames_ms : s->started_ms;
     const uint64_t so_far_ms = s->node_started_ms - since_ms;
     const uint64_t pause_ms = so_far_ms < ASTRAY_MS ? so_far_ms : ASTRAY_MS;
     return worker_now_ms(c->w) >= s->node_started_ms + pause_ms;

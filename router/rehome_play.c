@@ -145,8 +145,9 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
         }
         if (r->resuming)
             note_resumed(s, now_ms);
-        if (m->type != RTMP_DATA_AMF0) /* else it may be the node's own: |RtmpSampleAccess */
-            r->media_ms = now_ms;
+        r->media_ms = now_ms;
+        if (m->type != RTMP_DATA_AMF0)
+            r->frames_ms = now_ms;
         session_to_client(s, m, CLIENT_MSID, splice_time(f, m), now_ms);
     }
     if (s->state == SESS_REHOME && r->phase == RH_OVERLAP && link == r->link && !r->level &&

@@ -201,7 +201,9 @@ struct session_rehome {
     struct splice splice;
     struct rtmp_msg *controls[SESSION_CONTROLS_MAX];
     uint64_t followed_epoch, publication;
-    uint64_t media_ms, gap_ms; /* last audio or video; how long there was none */
+    uint64_t media_ms, gap_ms; /* last media; how long there was none */
+    uint64_t
+        frames_ms; /* last audio or video: a node also sends data of its own, |RtmpSampleAccess */
     bool resuming;
     struct pending ends; /* statuses that say the stream has ended, while that is being found out */
     uint64_t ends_due_ms;
