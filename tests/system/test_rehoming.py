@@ -390,9 +390,10 @@ def test_reload_under_a_waiting_player(cluster, router, client, publish, stack):
     c.recv_media(20)
 
 
-def test_reload_of_a_node_that_takes_nobody(fakes, router, client, publish, stack):
-    """A player waits at a node that is reloaded, and for a while takes no connection: the player is held until it does."""
-    node = fakes(1)[0]
+@pytest.fixture
+def with_stat_page(fakes, router, stack):
+    """A fake node, the statistics page by which its reloads are known, and a router."""
+    (node,) = fakes(1)
     page = healthd.FakeStat()
     stack.append(page)
     page.pages["/stat"] = (200, healthd.nginx_page())
@@ -400,6 +401,12 @@ def test_reload_of_a_node_that_takes_nobody(fakes, router, client, publish, stac
     h = healthd.Healthd(r).start()
     stack.append(h)
     h.wait_up(node)
+    return node, page, r
+
+
+def test_reload_of_a_node_that_takes_nobody(with_stat_page, client, publish):
+    """A player waits at a node that is reloaded, and for a while takes no connection: the player is held until it does."""
+    node, page, r = with_stat_page
     node.does.deaf = 1
     viewer = client(r)
     viewer.play("x")
@@ -415,17 +422,10 @@ def test_reload_of_a_node_that_takes_nobody(fakes, router, client, publish, stac
     assert not r.logs("session_closed", since=mark)
 
 
-def test_streams_that_come_at_the_reload(fakes, router, client, stack):
+def test_streams_that_come_at_the_reload(with_stat_page, client):
     """Players wait at a node for streams, and that is reloaded: whenever their publishers come, the players are on the process that has
     the streams."""
-    node = fakes(1)[0]
-    page = healthd.FakeStat()
-    stack.append(page)
-    page.pages["/stat"] = (200, healthd.nginx_page())
-    r = router([weir.node_entry(node, stat=page.url("/stat"))], healthd={**healthd.FAST, "checks": ["stat"]})
-    h = healthd.Healthd(r).start()
-    stack.append(h)
-    h.wait_up(node)
+    node, page, r = with_stat_page
     names = [f"s{i}" for i in range(40)]
     node.does.deaf = len(names)
     for name in names:
