@@ -255,6 +255,16 @@ static void a_long_first_group_is_no_full_queue(void **state)
     assert_string_equal(heard(&b->players[0]), "f"); /* but now it is as full as any */
 }
 
+static void many_small_messages_fill_a_queue(void **state)
+{
+    struct bed *b = *state;
+    sit(b, 0);
+    for (int i = 0; i < 2000 && b->share.skips == 0; i++)
+        push(b, 'a', 2);
+    assert_int_equal(b->share.skips, 1);
+    assert_true(b->players[0].link.out.queued_bytes < BUFFER / 8);
+}
+
 static void who_leaves_hears_no_more(void **state)
 {
     struct bed *b = *state;
@@ -294,6 +304,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(statuses_do_not_fill_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_first_group_is_no_full_queue, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_small_messages_fill_a_queue, setup, teardown),
         cmocka_unit_test_setup_teardown(who_leaves_hears_no_more, setup, teardown),
         cmocka_unit_test_setup_teardown(times_are_those_that_players_see, setup, teardown),
     };
