@@ -84,6 +84,7 @@ bool session_read_proxy_header(struct session_conn *c, struct slice *in)
         break;
     }
     c->proxy_expected = false;
+    c->in.cap = 0;
     *in = (struct slice){.block = in->block, .off = (uint32_t)used, .len = whole - (uint32_t)used};
     if (h.local) { /* a health check, or a client whose address the proxy does not know */
         c->addr_own = false;

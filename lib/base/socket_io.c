@@ -85,7 +85,10 @@ void intake_rest(struct intake *in, struct block **spare)
     struct block *b = in->block;
     if (!b || b->refs > 1)
         return;
-    *in = (struct intake){0};
+    in->block = NULL;
+    in->filled += b->used;
+    if (in->filled >= BLOCK_BYTES)
+        choose_cap(in);
     b->used = 0;
     if (!*spare && b->cap == BLOCK_BYTES)
         *spare = b;

@@ -17,7 +17,7 @@
 struct intake {
     struct block *block; /* being read into, while somebody refers to what is in it */
     uint32_t cap;        /* of the next block; 0: BLOCK_BYTES */
-    uint32_t filled;     /* bytes of blocks since then */
+    uint32_t filled;     /* bytes of blocks left since then */
     uint64_t since_ms;   /* when cap was last chosen; monotonic */
 };
 

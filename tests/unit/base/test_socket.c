@@ -174,6 +174,34 @@ static void frames_do_not_make_a_slow_stream_fast(void **state)
         assert_int_equal(cap_after(p, 26000, 3000, 1), BLOCK_BYTES / 2);
 }
 
+/* As what is left of a frame at the end of a block and copied: the block after it is not held. */
+static void a_block_that_is_not_held_changes_no_size(void **state)
+{
+    struct pair *p = *state;
+    struct slice s;
+    bool more;
+    assert_int_equal(cap_after(p, 20000, 2000, 20), BLOCK_BYTES / 2);
+    intake_rest(&p->in, &p->spare);
+    assert_int_equal(send(p->peers, "c", 1, 0), 1);
+    assert_int_equal(intake(p, &s, &more), 1);
+    assert_int_equal(s.block->cap, BLOCK_BYTES / 2);
+}
+
+/* A stream of which nothing is held never leaves a full block: it counts all the same. */
+static void who_holds_nothing_gets_as_large_blocks(void **state)
+{
+    struct pair *p = *state;
+    struct slice s;
+    bool more;
+    assert_int_equal(cap_after(p, 20000, 2000, 20), BLOCK_BYTES / 2);
+    for (int i = 0; i < 20; i++) {
+        intake_rest(&p->in, &p->spare);
+        assert_int_equal(send(p->peers, p->pattern, 20000, 0), 20000);
+        assert_int_equal(intake(p, &s, &more), 20000);
+    }
+    assert_int_equal(s.block->cap, BLOCK_BYTES);
+}
+
 static void pieces_leave_in_order(void **state)
 {
     struct pair *p = *state;
@@ -219,6 +247,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(slow_streams_get_small_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(frames_do_not_make_a_slow_stream_fast, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_block_that_is_not_held_changes_no_size, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_holds_nothing_gets_as_large_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(pieces_leave_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_socket_and_one_that_is_gone, setup, teardown),
     };
