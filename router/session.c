@@ -567,7 +567,7 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
         session_on_unplaced(s, ev, now_ms);
         break;
     case SE_SHARED:
-        shared_play_seated(s, ev);
+        shared_play_seated(s, ev, now_ms);
         break;
     case SE_SHARE_STARTED:
         shared_play_started(s, ev, now_ms);

@@ -130,7 +130,7 @@ void rehome_forget(struct session *s);
 /* ---- shared_play.c ---- */
 
 /* The session's place in the share, and what becomes of that. */
-void shared_play_seated(struct session *s, const struct session_event *ev);
+void shared_play_seated(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void shared_play_started(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void shared_play_ended(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* What the player asks for now would be answered to all: it gets a link of its own. */

@@ -1,10 +1,14 @@
 #include "router/share.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 enum {
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload */
     STALE_MS = 5000,            /* what is kept of a stream that has been silent so long is old */
+    SEATS_FIRST = 8,
+    SEATS_AHEAD = 4,
+    CACHE_LINE = 64,
 };
 
 void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes)
@@ -14,17 +18,29 @@ void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes)
 
 void share_deinit(struct share *sh)
 {
-    assert(!sh->first);
+    assert(sh->count == 0);
+    free(sh->seats);
     stream_keep_clear(&sh->keep);
 }
 
-void share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link)
+static bool grow(struct share *sh)
 {
-    *seat = (struct share_seat){.share = sh, .link = link, .next = sh->first};
-    if (sh->first)
-        sh->first->prev = seat;
-    sh->first = seat;
-    sh->count++;
+    const uint32_t cap = sh->cap ? 2 * sh->cap : SEATS_FIRST;
+    struct share_taken *seats = realloc(sh->seats, cap * sizeof *seats);
+    if (!seats)
+        return false;
+    sh->seats = seats;
+    sh->cap = cap;
+    return true;
+}
+
+bool share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link)
+{
+    if (sh->count == sh->cap && !grow(sh))
+        return false;
+    *seat = (struct share_seat){.share = sh, .link = link, .at = sh->count};
+    sh->seats[sh->count++] = (struct share_taken){.seat = seat, .link = link};
+    return true;
 }
 
 void share_leave_seat(struct share_seat *seat)
@@ -32,13 +48,9 @@ void share_leave_seat(struct share_seat *seat)
     struct share *sh = seat->share;
     if (!sh)
         return;
-    if (seat->prev)
-        seat->prev->next = seat->next;
-    else
-        sh->first = seat->next;
-    if (seat->next)
-        seat->next->prev = seat->prev;
-    sh->count--;
+    const struct share_taken last = sh->seats[--sh->count];
+    sh->seats[seat->at] = last;
+    last.seat->at = seat->at;
     *seat = (struct share_seat){0};
 }
 
@@ -124,15 +136,27 @@ static struct rtmp_msg *as_sent(struct rtmp_msg *m, uint32_t msid, uint32_t time
                : rtmp_msg_share(m, m->type, msid, timestamp, 0);
 }
 
+/* Hundreds of players are in no near cache when the next message comes: what is needed of some is
+ * fetched while others are served. */
+static void fetch(const struct share_taken *t)
+{
+    const char *const out = (const char *)&t->link->out;
+    __builtin_prefetch(t->seat, 1);
+    for (size_t i = 0; i < sizeof t->link->out; i += CACHE_LINE)
+        __builtin_prefetch(out + i, 1);
+}
+
 void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
                 uint64_t now_ms)
 {
     const bool media = m->type == RTMP_AUDIO || m->type == RTMP_VIDEO || m->type == RTMP_DATA_AMF0;
     const struct keep_policy newest = {.reach_ms = 0, .max_bytes = sh->keep_bytes};
     if (!media) { /* is for those, too, who are to have no media now, but not without end */
-        for (struct share_seat *seat = sh->first; seat; seat = seat->next)
+        for (uint32_t i = 0; i < sh->count; i++) {
+            struct share_seat *seat = sh->seats[i].seat;
             if (seat->open && queued(seat) < 2 * (sh->buffer_bytes + seat->begun_bytes))
                 queue(seat, m, msid, timestamp);
+        }
         return;
     }
     sh->heard_ms = now_ms;
@@ -142,7 +166,12 @@ void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t ti
     else
         stream_keep_clear(&sh->keep); /* no memory: nobody can begin here */
     const bool key = media_inspect(m).kind == MEDIA_KEYFRAME;
-    for (struct share_seat *seat = sh->first; seat; seat = seat->next) {
+    for (uint32_t i = 0; i < sh->count && i < SEATS_AHEAD; i++)
+        fetch(&sh->seats[i]);
+    for (uint32_t i = 0; i < sh->count; i++) {
+        struct share_seat *seat = sh->seats[i].seat;
+        if (i + SEATS_AHEAD < sh->count)
+            fetch(&sh->seats[i + SEATS_AHEAD]);
         if (!sent)
             seat->failed = seat->news = true;
         else

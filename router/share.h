@@ -16,18 +16,23 @@ struct share;
 struct share_seat {
     struct share *share;    /* NULL: not seated */
     struct rtmp_link *link; /* to the player */
-    struct share_seat *prev, *next;
-    bool open;    /* the player has had its Play.Start */
-    bool playing; /* gets all that comes; else it begins when it may */
+    uint32_t at;            /* in share.seats */
+    bool open;              /* the player has had its Play.Start */
+    bool playing;           /* gets all that comes; else it begins when it may */
     uint64_t
         begun_bytes; /* what it began with and has not taken yet: its queue may be longer by that */
     bool failed;     /* no memory */
     bool news;       /* something was queued, or failed, since the owner looked */
 };
 
+struct share_taken {
+    struct share_seat *seat;
+    struct rtmp_link *link;
+};
+
 struct share {
-    struct share_seat *first;
-    uint32_t count;
+    struct share_taken *seats;
+    uint32_t count, cap;
     struct stream_keep keep; /* since the last keyframe */
     uint64_t heard_ms;       /* last media */
     bool started;            /* the node has answered */
@@ -39,7 +44,8 @@ struct share {
 void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes);
 void share_deinit(struct share *sh); /* no seat may be taken */
 
-void share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link);
+/* False: no memory. */
+MUST_CHECK bool share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link);
 void share_leave_seat(struct share_seat *seat); /* not seated: nothing */
 
 /* The player has had its Play.Start: begins with what is kept, if there is any. */

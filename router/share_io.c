@@ -147,10 +147,20 @@ static void enqueue(struct worker *w, struct session_conn *c)
     w->deliver_last = c;
 }
 
+/* What session_flush() looks at, while those before it are served. */
+static void fetch(const struct session_conn *c)
+{
+    __builtin_prefetch(&c->s.state);
+    __builtin_prefetch(&c->s.node_paused);
+    __builtin_prefetch(&c->s.bytes_out, 1);
+    __builtin_prefetch(&c->fd);
+    __builtin_prefetch(&c->wr);
+}
+
 static void enqueue_all(struct session_conn *lead)
 {
-    for (struct share_seat *seat = lead->s.leads->first; seat; seat = seat->next)
-        enqueue(lead->w, player_of(seat));
+    for (uint32_t i = 0; i < lead->s.leads->count; i++)
+        enqueue(lead->w, player_of(lead->s.leads->seats[i].seat));
 }
 
 void share_spread(struct session_conn *lead)
@@ -165,10 +175,12 @@ void share_spread(struct session_conn *lead)
         sh->started = true;
         enqueue_all(lead);
     }
-    for (struct share_seat *seat = sh->first; seat; seat = seat->next) {
+    for (uint32_t i = 0; i < sh->count; i++) {
+        struct share_seat *seat = sh->seats[i].seat;
         if (!seat->news)
             continue;
         seat->news = false;
+        fetch(player_of(seat));
         enqueue(w, player_of(seat));
     }
     share_deliver(w);
@@ -219,9 +231,8 @@ void share_deliver(struct worker *w)
 
 void share_put_records(struct session_conn *lead)
 {
-    uint32_t n = 0;
-    for (struct share_seat *seat = lead->s.leads->first; seat; seat = seat->next, n++) {
-        struct session_conn *c = player_of(seat);
+    for (uint32_t n = 0; n < lead->s.leads->count; n++) {
+        struct session_conn *c = player_of(lead->s.leads->seats[n].seat);
         memcpy(c->s.node, lead->s.node, sizeof c->s.node);
         c->s.rehome.count = lead->s.rehome.count;
         c->record_stale = n >= RECORDS_AT_ONCE;

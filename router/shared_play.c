@@ -46,11 +46,14 @@ unsigned session_init_lead(struct session *s, const struct session_env *env, uin
     return s->actions;
 }
 
-void shared_play_seated(struct session *s, const struct session_event *ev)
+void shared_play_seated(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     if (s->state != SESS_PLACE || s->phase != PHASE_LOOKUP)
         return;
-    share_take_seat(ev->share, &s->seat, &s->client.link);
+    if (!share_take_seat(ev->share, &s->seat, &s->client.link)) {
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+        return;
+    }
     s->phase = PHASE_SHARE;
     s->placed = true;
 }

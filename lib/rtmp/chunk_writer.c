@@ -329,6 +329,8 @@ void rtmp_chunk_writer_advance(struct rtmp_chunk_writer *w, size_t n)
         w->count--;
         w->head_sent = 0;
     }
+    if (w->count == 0)
+        w->head = 0; /* one cache line that is warm, not each in turn */
     ring_shrink(w);
 }
 

@@ -139,7 +139,7 @@ static const char *heard(struct player *p)
 
 static void sit(struct bed *b, int i)
 {
-    share_take_seat(&b->share, &b->players[i].seat, &b->players[i].link);
+    assert_true(share_take_seat(&b->share, &b->players[i].seat, &b->players[i].link));
     share_open(&b->players[i].seat, b->now_ms);
 }
 
@@ -169,7 +169,7 @@ static void who_comes_later_begins_with_the_last_group(void **state)
 static void before_its_start_a_player_gets_nothing(void **state)
 {
     struct bed *b = *state;
-    share_take_seat(&b->share, &b->players[0].seat, &b->players[0].link);
+    assert_true(share_take_seat(&b->share, &b->players[0].seat, &b->players[0].link));
     push_all(b, "mhkfs");
     assert_string_equal(heard(&b->players[0]), "");
     share_open(&b->players[0].seat, b->now_ms);
