@@ -115,7 +115,7 @@ def test_healthd_hears_of_each_while_many_fail(fakes, router, client, stack, tmp
 @pytest.mark.parametrize("fault", ["denied", "close", "start_close"])
 def test_refusal_of_a_healthy_node_is_passed_on(fault, fakes, router, client):
     nodes = fakes(3)
-    r = router(nodes, router=QUICK)
+    r = router(nodes)
     for n in nodes:
         n.does.publish = fault
     c = client(r)

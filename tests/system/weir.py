@@ -100,8 +100,9 @@ class Router:
             },
             "log": {"level": "info", "stream_names": True},
         }
-        if any(isinstance(n, rtmp.FakeNode) for n in nodes):  # in Python, on a busy machine, they are slow to answer pings
+        if any(isinstance(n, rtmp.FakeNode) for n in nodes):  # in Python, on a busy machine, they are slow to answer
             base["failover"] = {"stall": "10s"}
+            base["router"]["dial_timeout"] = "10s"
         self.config = merge(base, config)
         self.file = self.dir / "weir.yaml"
         self.env = env or {}
