@@ -333,9 +333,11 @@ def test_publisher_that_another_claim_fences(fakes, on_small_disk, client):
         disk.fill()
         publishers = publish_without_claim(r, a, client, f"late{attempt}")
         name, early = publishers.popitem()
-        disk.empty()
         late = client(r)
-        if late.publish(name)[0] == "NetStream.Publish.Start":
+        msid = late.open()
+        disk.empty()
+        late.send_publish(name, msid)
+        if late.expect_status()[0] == "NetStream.Publish.Start":
             break
     assert early.expect_status()[0] == "NetStream.Publish.BadName"
     assert r.wait_log("stream_taken_over", since=mark)["stream"] == f"live/{name}"
