@@ -419,8 +419,8 @@ def test_restart_goes_on_with_what_was_known(cluster, watched):
     h.wait_log("healthd_active")
     time.sleep(1)
     assert not h.logs("node_verdict") and not h.logs("node_reloaded")
-    node.kill()
     known = time.monotonic() - up
+    node.kill()
     assert int(h.wait_verdict(node, "down")["duration_ms"]) >= known * 1000 - 50
     wait_seen(r, node, "down")
 
