@@ -312,16 +312,24 @@ def test_ffmpeg(clips, cluster, router, publish, play, stack, tmp_path):
         r.wait_log("stream_moved", since=mark)
         time.sleep(3)
     p.wait()
-    time.sleep(2)
+    sent = {
+        stream: [hashlib.md5(t.payload[skip:]).hexdigest() for t in clip.frames if t.type == kind and len(t.payload) > skip]
+        for stream, kind, skip in ((0, rtmp.VIDEO, 5), (1, rtmp.AUDIO, 2))
+    }
+
+    def got(stream):
+        return [x.hash for x in q.packets.items if x.stream == stream]
+
+    def missing(stream):
+        return len(sent[stream]) - sent[stream].index(got(stream)[0]) - len(got(stream))
+
+    procs.eventually(lambda: all(missing(stream) <= 30 for stream in sent), what="all but what ffmpeg does not write yet")
     recorder.wait()
     q.kill()
-    for stream, kind, skip in ((0, rtmp.VIDEO, 5), (1, rtmp.AUDIO, 2)):
-        got = [x.hash for x in q.packets.items if x.stream == stream]
-        sent = [hashlib.md5(t.payload[skip:]).hexdigest() for t in clip.frames if t.type == kind and len(t.payload) > skip]
-        assert len(got) > len(sent) / 2
-        first = sent.index(got[0])
-        assert got == sent[first : first + len(got)]
-        assert first + len(got) >= len(sent) - 30  # what ffmpeg had not written when it was stopped
+    for stream in sent:
+        first = sent[stream].index(got(stream)[0])
+        assert len(got(stream)) > len(sent[stream]) / 2
+        assert got(stream) == sent[stream][first : first + len(got(stream))]
     decoded = procs.run([media.FFMPEG, "-v", "error", "-i", str(copy), "-f", "null", "-"])
     assert decoded.returncode == 0 and decoded.stderr == "", decoded.stderr
 
