@@ -11,6 +11,7 @@ import pytest
 import weir
 
 dashboard = pytest.importorskip("dashboard", reason="python3-selenium is not installed")
+PATIENT = {"ping_timeout": "1h"}  # with clients that do not listen, while a browser on a busy machine is looked at for minutes
 VIEWS = ("nodes", "streams", "sessions", "lookup", "events", "workers")
 # What people have tried on others: markup, quotes, right-to-left overrides, invisible characters.
 HOSTILE = (
@@ -335,7 +336,7 @@ def test_a_move_that_takes_its_time(fakes, router, client, admin, browser):
 
 
 def test_where_streams_are_not_moved(fakes, router, client, admin, browser):
-    r = router(fakes(2), failover={"max_moves": 0})
+    r = router(fakes(2), failover={"max_moves": 0}, router=PATIENT)
     key = r.key_on("f1")
     publish_raw(client, r, key.removeprefix("live/"))
     a = admin(r)
@@ -381,7 +382,7 @@ def test_what_a_token_may(cluster, router, publish, admin, browser):
 
 
 def test_hostile_names_are_text(cluster, router, client, admin, browser):
-    r = router(cluster(2))
+    r = router(cluster(2), router=PATIENT)
     for name in HOSTILE:
         publish_raw(client, r, name)
     b = browser(admin(r), "write")
@@ -466,7 +467,7 @@ def test_empty_states_say_what_to_do(router, admin, browser):
 def test_many_nodes_and_pages_of_sessions(fakes, router, client, admin, browser):
     (node,) = fakes(1)
     made_up = [{"id": f"m{i}", "rtmp": f"127.0.0.1:{1024 + i}", "weight": 0} for i in range(499)]
-    r = router([weir.node_entry(node), *made_up])
+    r = router([weir.node_entry(node), *made_up], router=PATIENT)
     client(r).publish("big")
     for _ in range(119):
         client(r).play("big")
