@@ -151,8 +151,7 @@ class Router:
             self.proc.err.wait(
                 lambda line, w=str(worker): line.get("worker") == w
                 and line.get("event") == "nodes_changed"
-                and int(line["version"]) >= int(written[-1]["version"]),
-                since=mark,
+                and int(line["version"]) >= int(written[-1]["version"]),  # before the mark if it is of another change
                 what=f"the node list of worker {worker}",
             )
 
