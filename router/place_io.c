@@ -516,7 +516,8 @@ void place_node_failed(struct session_conn *c)
     char stream[STREAM_KEY_MAX];
     w->process.retried++;
     const bool dial =
-        s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT || s->last_fail == FAIL_DIED;
+        !c->undialled && (s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT ||
+                          s->last_fail == FAIL_DIED);
     const int error = dial ? c->dial_error : 0;
     struct node *n = dial && !is_our_fault(error) ? node_table_find(w->nodes, id) : NULL;
     w->process.failed_dials += dial;
@@ -535,7 +536,9 @@ void place_node_failed(struct session_conn *c)
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
         log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, id),
         log_text(K_REASON, node_fail_name(s->last_fail)), log_u64(K_TRIES, s->tries),
-        log_text(K_DETAIL, error ? strerror(error) : ""));
+        log_text(K_DETAIL, c->undialled ? "its turn did not come"
+                           : error      ? strerror(error)
+                                        : ""));
 }
 
 static void look_up(struct session_conn *c)

@@ -328,6 +328,11 @@ void rehome_unplaced(struct session *s, uint64_t now_ms)
 
 /* ---- the link being set up ---- */
 
+void rehome_node_dialled(struct session *s, uint64_t now_ms)
+{
+    s->phase_deadline_ms = now_ms + patience_ms(s);
+}
+
 void rehome_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     struct node_link *n = rehome_fresh_link(s);

@@ -579,6 +579,9 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
         if (s->state == SESS_PLACE && s->phase == PHASE_WAIT_RELEASE)
             session_dial(s, PHASE_LINK, now_ms);
         break;
+    case SE_NODE_DIALLED:
+        session_on_node_dialled(s, ev, now_ms);
+        break;
     case SE_NODE_CONNECTED:
         session_on_node_connected(s, ev, now_ms);
         break;

@@ -96,6 +96,7 @@ enum session_event_kind {
     SE_SHARE_ENDED,    /* why, node: the status code of the node's refusal, if it was one */
     SE_RELEASED,       /* the publisher we take over from has closed its node link */
     SE_NODE_CONNECTED, /* link, proxy, answers_pings */
+    SE_NODE_DIALLED,   /* link: it had to wait for its turn, which has come */
     SE_NODE_FAILED,    /* link: could not connect */
     SE_NODE_BYTES,     /* link, bytes */
     SE_NODE_ENDED,     /* link: end of file or reset */
@@ -295,6 +296,8 @@ void session_deinit(struct session *s);
 /* Whether the player may get its media over a link that others share: it gave no arguments, and has
  * asked for nothing but the live stream. */
 bool session_may_share(const struct session *s);
+/* A player whose stream is found elsewhere waits for a node as in a move. */
+bool session_plays_already(const struct session *s);
 
 /* One event; returns actions. After ACT_FREE nothing but session_deinit() may follow. */
 MUST_CHECK unsigned session_step(struct session *s, const struct session_event *ev,

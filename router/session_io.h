@@ -51,6 +51,7 @@ struct session_conn {
     bool astray;                 /* player: not sent where its stream is by the claim */
     uint64_t told_epoch;         /* of the last claim that this session has acted on */
     bool recorded;               /* has a session record */
+    bool undialled;              /* its last link waits for its turn, or has not had it */
     int dial_error; /* errno of the last connection to a node that could not be made; 0: none */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
     uint64_t stream_began_ms;           /* Unix time: its record says so, also after a move */

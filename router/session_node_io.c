@@ -75,13 +75,15 @@ void session_close_node_socket(struct session_conn *c, struct node_socket *n)
     intake_close(&n->in);
 }
 
+/* A player that is placed anew waits for its stream to come when the node has answered its connect:
+ * that may take long, and others need not wait for it. */
 void session_close_left_sockets(struct session_conn *c)
 {
     for (int i = 0; i < SESSION_LINKS; i++) {
         const struct node_link *l = &c->s.links[i];
         if (l->state == NODE_OFF || c->nodes[i].generation != l->generation)
             session_close_node_socket(c, &c->nodes[i]);
-        else if (l->state == NODE_LIVE)
+        else if (l->state == NODE_LIVE || (c->s.state == SESS_PLACE && l->connected))
             end_setup(c, &c->nodes[i]);
     }
 }
@@ -106,6 +108,7 @@ static bool dial(struct session_conn *c, int i)
     c->dialled_us = clock_mono_us();
     n->dialled_ms = c->dialled_us / 1000;
     c->alive_us = 0;
+    c->undialled = false;
     c->dial_error = 0;
     if (!node || node->addr.ss_family == 0)
         return dial_failed(c, i, 0);
@@ -160,23 +163,29 @@ static void on_connected(struct session_conn *c, int i)
     ev_io_start(c->w->loop, &n->rd);
 }
 
-/* A link of a stream that moves: not while too many are on their way to that node. */
+/* A link of a stream that moves, or of a player that moves to its stream: not while too many are on
+ * their way to that node. */
 static bool may_dial(struct session_conn *c, int i)
 {
-    if (c->s.state != SESS_REHOME)
+    if (c->s.state != SESS_REHOME && !session_plays_already(&c->s))
         return true;
     c->nodes[i].setup = setups_enter(&c->w->setups, c->s.link_nodes[i]);
-    if (c->nodes[i].setup < 0)
-        wait_for_setups(c);
-    return c->nodes[i].setup >= 0;
+    if (c->nodes[i].setup >= 0)
+        return true;
+    c->undialled = true;
+    wait_for_setups(c);
+    return false;
 }
 
 bool session_dial_new_links(struct session_conn *c)
 {
     bool news = false;
     for (int i = 0; i < SESSION_LINKS; i++)
-        if (c->s.links[i].state == NODE_DIAL && c->nodes[i].fd < 0 && may_dial(c, i))
+        if (c->s.links[i].state == NODE_DIAL && c->nodes[i].fd < 0 && may_dial(c, i)) {
+            if (c->undialled)
+                session_take(c, &(struct session_event){.kind = SE_NODE_DIALLED, .link = i});
             news = dial(c, i) || news;
+        }
     return news;
 }
 

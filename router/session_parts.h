@@ -21,8 +21,6 @@ void session_refuse(struct session *s, enum close_why why, const char *code, con
 const char *session_failed_code(const struct session *s);
 /* The link in use, without what waits in it. */
 void session_abort_link(struct session *s);
-/* A player whose stream is found elsewhere waits for a node as in a move. */
-bool session_plays_already(const struct session *s);
 /* The player is sent to where its stream is; 0: it is not live. What the player had of another
  * publication says nothing about this one. */
 void session_note_publication(struct session *s, uint64_t publication);
@@ -41,6 +39,7 @@ void session_on_placed(struct session *s, const struct session_event *ev, uint64
 void session_on_unplaced(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* s->node, to publish or play there, or to see whether it answers (PHASE_CHECK). */
 void session_dial(struct session *s, enum place_phase phase, uint64_t now_ms);
+void session_on_node_dialled(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void session_on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms);
 /* Everything up to publish or play, for a link that is connected. */
 MUST_CHECK enum err session_send_hello(struct session *s, const struct session_event *ev,
@@ -106,6 +105,7 @@ void rehome_player_media(struct session *s, int link, struct rtmp_msg *m, uint64
 /* While the session is SESS_REHOME: more of the publisher's media, which is kept already. */
 void rehome_publisher_media(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
 /* Everything that happens to the link being set up. */
+void rehome_node_dialled(struct session *s, uint64_t now_ms);
 void rehome_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms);
 void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t now_ms);
 void rehome_node_heard(struct session *s, uint64_t now_ms);

@@ -38,7 +38,7 @@ void session_dial(struct session *s, enum place_phase phase, uint64_t now_ms)
 }
 
 /* No node takes it. True: it waits, twice as long each time, and begins anew with the first. There
- * may be thousands of them, which no set-up limit spaces. */
+ * may be thousands of them, and each look into the store is work. */
 static bool hold_player(struct session *s, uint64_t now_ms)
 {
     if (!session_plays_already(s))
@@ -167,6 +167,17 @@ enum err session_send_hello(struct session *s, const struct session_event *ev, u
         .now_ms = (uint32_t)now_ms,
     };
     return node_link_connected(&s->links[ev->link], &hello);
+}
+
+/* Its time begins anew: what it had left may be next to nothing. */
+void session_on_node_dialled(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (s->links[ev->link].state != NODE_DIAL)
+        return;
+    if (ev->link == s->rehome.link)
+        rehome_node_dialled(s, now_ms);
+    else if (ev->link == s->current)
+        s->phase_deadline_ms = now_ms + s->env->router->dial_timeout_ms;
 }
 
 void session_on_node_connected(struct session *s, const struct session_event *ev, uint64_t now_ms)

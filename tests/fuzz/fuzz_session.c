@@ -181,6 +181,9 @@ static const char *const lines[] = {
     "lead publisher live",
     "lead publisher gone",
     "lead close shutdown",
+    "node0 dialled",
+    "node1 dialled",
+    "lead node0 dialled",
 };
 enum { LINES = sizeof lines / sizeof lines[0] };
 

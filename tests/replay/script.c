@@ -247,6 +247,8 @@ static bool node_line(struct stage *t, int link, const struct words *w)
                                               .link = link,
                                               .node = "10.0.0.1:1935",
                                               .answers_pings = is(w, 2, "pings")});
+    else if (is(w, 1, "dialled"))
+        stage_step(t, &(struct session_event){.kind = SE_NODE_DIALLED, .link = link});
     else if (is(w, 1, "failed"))
         stage_step(t, &(struct session_event){.kind = SE_NODE_FAILED, .link = link});
     else if (is(w, 1, "ended") || is(w, 1, "reset"))
@@ -460,7 +462,8 @@ bool script_possible(const struct stage *t, const char *line)
         return true;
     const int link = line[4] - '0';
     const char *verb = line + 6;
-    if (strcmp(verb, "connected") == 0 || strcmp(verb, "failed") == 0)
+    if (strcmp(verb, "dialled") == 0 || strcmp(verb, "connected") == 0 ||
+        strcmp(verb, "failed") == 0)
         return t->s.links[link].state == NODE_DIAL;
     if (strncmp(verb, "reads", 5) == 0)
         return t->nodes[link].generation > 0;

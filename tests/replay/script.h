@@ -16,6 +16,7 @@
  *   released | taken_over | close WHY
  *   moved NODE [EPOCH PUBLICATION [stays]]      where the stream is: players
  *   nodeI connected [pings] | failed | ended | reset      I: 0 or 1; pings: it is known to answer
+ *   nodeI dialled                only now: its turn has come
  *   nodeI hello                  S0 S1 S2
  *   nodeI connect_result | connect_error CODE | stream MSID | status LEVEL CODE
  *   nodeI accepts                hello, connect_result, stream 1

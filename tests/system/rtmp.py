@@ -547,6 +547,7 @@ class NodeBehaviour:
     publish: str = "start"  # or: once (badname while somebody has it), badname, close, start_close, silent, denied
     play: str = "start"  # or: close, silent, not_found
     gate: threading.Event = None  # publish and play are answered once it is set
+    door: threading.Event = None  # handshakes, too
     chunk_size: int = 4096
     proxy: bool = False  # a PROXY header stands before C0
     own_clock: bool = False  # each player's times begin at 0
@@ -616,8 +617,9 @@ class FakeNode:
             s.reading.set()
         for sock in self.hung:
             sock.close()
-        if self.does.gate:
-            self.does.gate.set()
+        for waited_for in (self.does.gate, self.does.door):
+            if waited_for:
+                waited_for.set()
         for t in self.threads:
             t.join(5)
 
@@ -690,6 +692,8 @@ class FakeNode:
             s.proxy = self._proxy_header(s.conn)
         c0c1 = s.conn.read_exactly(1 + HANDSHAKE)
         assert c0c1[0] == 3
+        if self.does.door:
+            self.does.door.wait(60)
         s.conn.send_bytes(b"\x03" + bytes(8) + os.urandom(HANDSHAKE - 8) + c0c1[1:])
         s.conn.read_exactly(HANDSHAKE)
 

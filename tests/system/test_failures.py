@@ -429,6 +429,55 @@ def test_player_whose_node_does_not_take_it_for_a_moment(fakes, router, client, 
     other.wait(lambda n: not n.players["kept"])
 
 
+@pytest.fixture
+def not_taken(fakes, router, client, publish):
+    """make(count, **config) -> (router, home, other, players): of a stream at home, which has taken none of them; all are at the other."""
+
+    def make(count, **config):
+        two = fakes(2, keeps=False)
+        r = router(two, **config)
+        publish(r.url("live/kept"))
+        r.wait_log("stream_placed", kind="publish")
+        home = next(n for n in two if n.publishers)
+        other = next(n for n in two if n is not home)
+        home.does.accept = "close"
+        viewers = [client(r) for _ in range(count)]
+        for v in viewers:
+            assert v.play("kept")[0] == "NetStream.Play.Start"
+        return r, home, other, viewers
+
+    return make
+
+
+def test_players_go_back_some_at_a_time(not_taken):
+    """A node that did not take a hundred players of its streams gets no more than 64 of them at a time."""
+    r, home, other, viewers = not_taken(100, router={"dial_timeout": "60s"}, failover={"give_up": "60s"})
+    home.does.door = threading.Event()
+    home.does.accept = "serve"
+    other.wait(lambda n: not n.players["kept"])
+    home.wait(lambda n: len(n.sessions) >= 65)
+    time.sleep(0.2)
+    assert len(home.sessions) == 65  # the publisher is one of them
+    home.does.door.set()
+    home.wait(lambda n: len(n.players.get("kept", [])) == 100)
+    for v in viewers:
+        v.recv_media(20)
+    assert not r.logs("session_closed")
+
+
+def test_players_whose_turn_does_not_come(not_taken):
+    """A node that takes longer than router.dial_timeout for the first ones: the others go elsewhere as those do, and come back."""
+    r, home, other, viewers = not_taken(180, router={"dial_timeout": "500ms"})
+    home.does.door = threading.Event()
+    home.does.accept = "serve"
+    r.wait_log("stream_retried", node=home.id, reason="dial_timeout", detail="its turn did not come")
+    home.does.door.set()
+    home.wait(lambda n: len(n.players.get("kept", [])) == 180)
+    for v in viewers:
+        v.recv_media(20)
+    assert not r.logs("session_closed")
+
+
 def test_player_that_looks_elsewhere_while_the_disk_is_full(fakes, on_small_disk, client, publish):
     """Its node does not take it for a moment, so the stream may have gone on where it would go. It has not: the player comes back."""
     if not shutil.which("mdb_copy"):
