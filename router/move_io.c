@@ -167,6 +167,7 @@ void move_resumed(struct session_conn *c)
 {
     struct worker *w = c->w;
     const struct session_rehome *r = &c->s.rehome;
+    memset(&c->said, 0, sizeof c->said);
     w->process.rehomed_players++;
     process_histogram_add_gap(&w->process.rehome_gap, r->gap_ms * 1000);
     LOG(&w->log, LOG_INFO, EV_PLAYER_REHOMED, log_u64(K_SID, c->s.id),

@@ -530,9 +530,12 @@ void place_node_failed(struct session_conn *c)
                                   "dial failure");
         }
     }
-    if (s->rehome.rounds > 0 || (s->state == SESS_REHOME && s->kind == SESSION_PLAY))
+    if (s->state == SESS_REHOME && (s->kind == SESSION_PLAY || s->rehome.rounds > 0))
         return; /* a line per try would be many */
-    LOG(&w->log, LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id), log_text(K_CLIENT, c->client),
+    c->said.failed = true;
+    c->said.more += c->said.again;
+    LOG(&w->log, c->said.again ? LOG_DEBUG : LOG_WARN, EV_STREAM_RETRIED, log_u64(K_SID, s->id),
+        log_text(K_CLIENT, c->client),
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"),
         log_text(K_STREAM, worker_stream_text(w, &s->key, stream)), log_text(K_NODE, id),
         log_text(K_REASON, node_fail_name(s->last_fail)), log_u64(K_TRIES, s->tries),
@@ -567,12 +570,25 @@ static void note_asked(struct session_conn *c)
         c->asked_us = clock_mono_us();
 }
 
+/* Players may be thousands that begin anew every second. */
+static void note_again(struct session_conn *c)
+{
+    const struct session *s = &c->s;
+    if (s->state == SESS_REHOME || s->tries > 0)
+        return;
+    if (s->started_ms == 0) /* another stream on the connection */
+        memset(&c->said, 0, sizeof c->said);
+    c->said.again = c->said.failed;
+}
+
 void place_session(struct session_conn *c)
 {
     struct worker *w = c->w;
     c->place_serial++;
     c->place_rounds = 0;
+    c->astray = false;
     note_asked(c);
+    note_again(c);
     stream_index_remove(&w->streams, &c->member);
     share_left(c);
     if (share_place(c))
@@ -685,7 +701,7 @@ static void log_player_moved(struct session_conn *c, const struct claim *claim)
 {
     char stream[STREAM_KEY_MAX];
     c->w->process.players_moved++;
-    LOG(&c->w->log, LOG_INFO, EV_PLAYER_MOVED, log_u64(K_SID, c->s.id),
+    LOG(&c->w->log, c->said.failed ? LOG_DEBUG : LOG_INFO, EV_PLAYER_MOVED, log_u64(K_SID, c->s.id),
         log_text(K_CLIENT, c->client),
         log_text(K_STREAM, worker_stream_text(c->w, &claim->key, stream)),
         log_text(K_NODE, claim->node), log_u64(K_EPOCH, claim->epoch));
@@ -706,6 +722,8 @@ static void tell_sessions(struct worker *w, const struct claim *claim)
             if (!concerns(c, claim, &ev))
                 continue;
             c->mover = claim->worker;
+            if (claim->epoch > c->told_epoch)
+                c->said.failed = c->said.astray = false;
             if (ev.kind == SE_STREAM_MOVED && !ev.follow && strcmp(c->s.node, ev.node) != 0)
                 log_player_moved(c, claim);
             c->told_epoch = claim->epoch;

@@ -42,6 +42,39 @@ static struct log_field log_app(const struct session *s)
     return log_text_n(K_APP, app.p, query ? (size_t)(query - app.p) : app.len);
 }
 
+enum { MORE_TRIES_MAX = 40 };
+
+static const char *more_tries(const struct session_conn *c, char buf[MORE_TRIES_MAX])
+{
+    buf[0] = '\0';
+    if (c->said.more > 0)
+        snprintf(buf, MORE_TRIES_MAX, "%u more tries failed", c->said.more);
+    return buf;
+}
+
+static void closed_detail(const struct session_conn *c, char *buf, size_t cap)
+{
+    const struct session *s = &c->s;
+    char more[MORE_TRIES_MAX];
+    more_tries(c, more);
+    uint32_t largest = 0;
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (s->links[i].largest_sent > largest)
+            largest = s->links[i].largest_sent;
+    if (s->why == WHY_NODE_LOST && largest > 1 << 20) /* nginx-rtmp's max_message */
+        snprintf(
+            buf, cap,
+            "the largest message sent to the node was %u bytes; nodes close beyond their own limit",
+            largest);
+    else if (s->why == WHY_CHUNK_BAD)
+        snprintf(buf, cap, "%s", rtmp_chunk_why_name(s->client.link.in.why));
+    else if (s->why == WHY_NO_NODE && s->last_fail != FAIL_NONE)
+        snprintf(buf, cap, "last node: %s%s%s", node_fail_name(s->last_fail), more[0] ? "; " : "",
+                 more);
+    else
+        snprintf(buf, cap, "%s", more);
+}
+
 static void log_closed(struct session_conn *c)
 {
     const struct session *s = &c->s;
@@ -56,20 +89,8 @@ static void log_closed(struct session_conn *c)
         return;
     char stream[STREAM_KEY_MAX];
     const bool asked = s->asked_ms != 0;
-    uint32_t largest = 0;
-    for (int i = 0; i < SESSION_LINKS; i++)
-        if (s->links[i].largest_sent > largest)
-            largest = s->links[i].largest_sent;
-    char detail[96] = "";
-    if (s->why == WHY_NODE_LOST && largest > 1 << 20) /* nginx-rtmp's max_message */
-        snprintf(
-            detail, sizeof detail,
-            "the largest message sent to the node was %u bytes; nodes close beyond their own limit",
-            largest);
-    else if (s->why == WHY_CHUNK_BAD)
-        snprintf(detail, sizeof detail, "%s", rtmp_chunk_why_name(s->client.link.in.why));
-    else if (s->why == WHY_NO_NODE && s->last_fail != FAIL_NONE)
-        snprintf(detail, sizeof detail, "last node: %s", node_fail_name(s->last_fail));
+    char detail[96];
+    closed_detail(c, detail, sizeof detail);
     const struct view flash = s->client.info.flash_ver;
     LOG(&w->log, LOG_INFO, EV_SESSION_CLOSED, log_u64(K_SID, s->id),
         log_text(K_WHY, close_why_name(s->why)), log_text(K_CLIENT, c->client),
@@ -231,14 +252,18 @@ static void count_setup(struct session_conn *c)
 static void log_placed(struct session_conn *c)
 {
     const struct session *s = &c->s;
-    char stream[STREAM_KEY_MAX];
+    char stream[STREAM_KEY_MAX], more[MORE_TRIES_MAX];
+    const bool again = c->astray && c->said.astray;
     count_setup(c);
-    LOG(&c->w->log, LOG_INFO, EV_STREAM_PLACED, log_u64(K_SID, s->id),
+    LOG(&c->w->log, again ? LOG_DEBUG : LOG_INFO, EV_STREAM_PLACED, log_u64(K_SID, s->id),
         log_text(K_CLIENT, c->client),
         log_text(K_KIND, s->kind == SESSION_PUBLISH ? "publish" : "play"), log_app(s),
         log_text(K_STREAM, worker_stream_text(c->w, &s->key, stream)), log_text(K_NODE, s->node),
         log_text(K_REASON, place_reason_name(s->placed_by)), log_u64(K_TRIES, s->tries),
-        log_u64(K_MS, s->node_started_ms - s->asked_ms));
+        log_u64(K_MS, s->node_started_ms - s->asked_ms), log_text(K_DETAIL, more_tries(c, more)));
+    if (!c->astray)
+        memset(&c->said, 0, sizeof c->said);
+    c->said.astray = c->astray;
 }
 
 static void perform(struct session_conn *c, unsigned action)

@@ -52,6 +52,13 @@ struct session_conn {
     uint64_t told_epoch;         /* of the last claim that this session has acted on */
     bool recorded;               /* has a session record */
     bool undialled;              /* its last link waits for its turn, or has not had it */
+    /* What its lines have said of its tries, since it was where its stream is. */
+    struct {
+        bool failed;   /* that a node did not take it */
+        bool again;    /* it began anew after that: at debug level from then on */
+        bool astray;   /* that it is where its stream is not */
+        uint32_t more; /* failures that were only counted */
+    } said;
     int dial_error; /* errno of the last connection to a node that could not be made; 0: none */
     uint64_t asked_us, placed_us, dialled_us, alive_us; /* how long setting up takes; monotonic */
     uint64_t stream_began_ms;           /* Unix time: its record says so, also after a move */

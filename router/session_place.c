@@ -45,7 +45,6 @@ static bool hold_player(struct session *s, uint64_t now_ms)
         return false;
     const uint32_t doublings =
         s->rehome.rounds < HELD_DOUBLINGS_MAX ? s->rehome.rounds : HELD_DOUBLINGS_MAX;
-    s->excluded_count = s->tries = 0;
     s->rehome.rounds++;
     s->phase = PHASE_HELD;
     s->phase_deadline_ms = now_ms + ((uint64_t)REHOME_AGAIN_MS << doublings);
@@ -262,6 +261,7 @@ void session_on_phase_deadline(struct session *s, uint64_t now_ms)
         session_dial(s, PHASE_LINK, now_ms);
         break;
     case PHASE_HELD:
+        s->excluded_count = s->tries = 0;
         session_look_up(s);
         break;
     case PHASE_LINK:

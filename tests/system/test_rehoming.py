@@ -412,9 +412,11 @@ def with_stat_page(fakes, router, stack):
     return node, page, r
 
 
-def test_reload_of_a_node_that_takes_nobody(with_stat_page, client, publish):
+@pytest.mark.parametrize("retries", [0, 2])
+def test_reload_of_a_node_that_takes_nobody(retries, with_stat_page, client, publish):
     """A player waits at a node that is reloaded, and for a while takes no connection: the player is held until it does."""
     node, page, r = with_stat_page
+    r.reload(router={"retries": retries})
     node.does.deaf = 1
     viewer = client(r)
     viewer.play("x")
@@ -428,6 +430,8 @@ def test_reload_of_a_node_that_takes_nobody(with_stat_page, client, publish):
     publish(r.url("live/x"))
     viewer.recv_media(20)
     assert not r.logs("session_closed", since=mark)
+    assert [x["tries"] for x in r.logs("stream_retried", since=mark)] == ["1"]
+    assert "more tries failed" in r.logs("stream_placed", since=mark, kind="play")[0]["detail"]
 
 
 def test_streams_that_come_at_the_reload(with_stat_page, client):
