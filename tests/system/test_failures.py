@@ -441,9 +441,10 @@ def not_taken(fakes, router, client, publish):
         home = next(n for n in two if n.publishers)
         other = next(n for n in two if n is not home)
         home.does.accept = "close"
-        viewers = [client(r) for _ in range(count)]
-        for v in viewers:
-            assert v.play("kept")[0] == "NetStream.Play.Start"
+        viewers = []
+        for _ in range(count):  # one after the other: who connects and then says nothing for router.handshake_timeout is closed
+            viewers.append(client(r))
+            assert viewers[-1].play("kept")[0] == "NetStream.Play.Start"
         return r, home, other, viewers
 
     return make

@@ -140,9 +140,10 @@ def test_descriptors_return(fakes, router, client):
     r = router(fakes(2))
     client(r).publish("warm")
     before = r.descriptors()
-    some = [client(r) for _ in range(50)]
-    for i, c in enumerate(some):
-        c.publish(f"s{i}")
+    some = []
+    for i in range(50):
+        some.append(client(r))
+        some[-1].publish(f"s{i}")
     for c in some:
         c.close()
     procs.eventually(lambda: r.descriptors() == before, what="as many descriptors as before")

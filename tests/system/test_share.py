@@ -189,9 +189,10 @@ def test_who_is_gone_has_no_record(cluster, router, publish, client, admin):  # 
     a = admin(r)
     name = r.key_on("n1").split("/", 1)[1]
     publish(r.url(f"live/{name}"))
-    players = [client(r) for _ in range(60)]
-    for c in players:
-        c.play(name)
+    players = []
+    for _ in range(60):
+        players.append(client(r))
+        players[-1].play(name)
     moved = r.mark()
     two[0].kill()
     r.wait_log("player_rehomed", since=moved)
@@ -275,9 +276,10 @@ def test_many_who_wait_are_told(answer, level, fakes, router, client):
     node.does.gate = threading.Event()
     node.does.play = answer
     r = router([node], relay=SHARED)
-    players = [client(r) for _ in range(100)]
-    for c in players:
-        c.open()
+    players = []
+    for _ in range(100):
+        players.append(client(r))
+        players[-1].open()
     for c in players:
         c.send_play("x")
     node.wait(lambda n: n.sessions and n.sessions[0].name == "x")
