@@ -107,6 +107,8 @@ bool share_place(struct session_conn *c)
             session_run(lead);
         return true;
     }
+    if (!c->s.seat.share) /* no memory: it ends, and nobody would take its record away */
+        return true;
     if (c->s.node[0] != '\0')
         place_put_record(c);
     if (stream_of(lead)->share.started)

@@ -13,6 +13,7 @@ import procs
 import pytest
 import rtmp
 import weir
+from test_admin import admin  # noqa: F401
 
 ALLOC = real_nodes.ROOT / "tests" / "alloc" / "preload.c"
 ENOUGH = 4  # times in a row that nothing was left to fail
@@ -100,6 +101,28 @@ def test_setups(kind, fake, router, client, memory):
     assert failures > 10 and heard > failures
     assert r.workers() == workers and not r.logs("worker_exited"), r.proc.err.tail()
     assert attempt(r, lambda c: c.publish("at-last"))[0][1] == "status"
+
+
+def test_seats(fake, router, client, memory, admin):  # noqa: F811
+    """The ninth player of a shared link needs more room among its seats: without it the player is closed, and leaves no record."""
+    r = router([fake("f1")], env=memory.env, log={"unrouted": 100000}, relay={"share_playback": "on"})
+    a = admin(r)
+    failures = 0
+    for n in (n for n in memory.each() for _ in range(3)):  # polls take some, too
+        memory.fail(0)
+        eight = [client(r) for _ in range(8)]
+        for c in eight:
+            assert c.play(f"s{n}")[1] == "status"
+        memory.fail(n)
+        answered, address, mark = attempt(r, lambda c: c.play(f"s{n}"))
+        if not answered:
+            failures += 1
+            assert ended(r, address, mark) in ("limit_memory", "client_closed"), r.proc.err.tail()
+            assert address not in [s["client"] for s in a.get("/api/v1/sessions")["items"]]
+        for c in eight:
+            c.close()
+    assert failures > 4
+    assert not r.logs("worker_exited"), r.proc.err.tail()
 
 
 def test_relay(fake, router, client, memory):
