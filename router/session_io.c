@@ -179,7 +179,8 @@ void session_free_dead(struct worker *w)
     struct session_conn **at = &w->dead;
     while (*at) {
         struct session_conn *c = *at;
-        const bool seats = c->s.leads && c->s.leads->count > 0; /* who is still to hear why it ended */
+        const bool seats =
+            c->s.leads && c->s.leads->count > 0; /* who is still to hear why it ended */
         if (c->place_waiting > 0 || c->deliver_queued || seats) {
             at = &c->next;
             continue;
