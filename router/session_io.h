@@ -11,7 +11,8 @@ struct node_socket {
     bool connecting;
     bool broken;         /* writing failed: read to the end, which tells why */
     uint64_t dialled_ms; /* the node's process of then has it; monotonic */
-    int setup; /* it is being set up for a move: what setups_leave() wants; -1: it is not */
+    int setup; /* one of those that are counted while they are set up: what setups_leave() wants;
+                  -1: it is not */
     ev_io rd, wr;
     struct intake in;
 };

@@ -1,5 +1,6 @@
-/* router/setups.h - how many links this worker is setting up to each node for streams that move.
- * A node that gets the streams of another one all at once is given them some at a time. Pure.
+/* router/setups.h - how many links this worker is setting up to each node for streams that move, and
+ * for players that go after theirs. A node that gets those of another one all at once is given them
+ * some at a time. Pure.
  * Owner: the worker; zero-initialised.   Tests: tests/unit/router/test_setups.c */
 #ifndef WEIR_ROUTER_SETUPS_H
 #define WEIR_ROUTER_SETUPS_H
