@@ -550,6 +550,20 @@ static void on_client_ended(struct session *s, const struct session_event *ev, u
         session_close(s, ev->why, now_ms);
 }
 
+static void on_node_socket(struct session *s, const struct session_event *ev, uint64_t now_ms)
+{
+    if (ev->kind == SE_NODE_DIALLED)
+        session_on_node_dialled(s, ev, now_ms);
+    else if (ev->kind == SE_NODE_CONNECTED)
+        session_on_node_connected(s, ev, now_ms);
+    else if (ev->kind == SE_NODE_FAILED)
+        session_on_node_failed(s, ev, now_ms);
+    else if (ev->kind == SE_NODE_BYTES)
+        session_on_node_bytes(s, ev, now_ms);
+    else
+        session_on_node_ended(s, ev, now_ms);
+}
+
 unsigned session_step(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
     s->actions = 0;
@@ -580,19 +594,11 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
             session_dial(s, PHASE_LINK, now_ms);
         break;
     case SE_NODE_DIALLED:
-        session_on_node_dialled(s, ev, now_ms);
-        break;
     case SE_NODE_CONNECTED:
-        session_on_node_connected(s, ev, now_ms);
-        break;
     case SE_NODE_FAILED:
-        session_on_node_failed(s, ev, now_ms);
-        break;
     case SE_NODE_BYTES:
-        session_on_node_bytes(s, ev, now_ms);
-        break;
     case SE_NODE_ENDED:
-        session_on_node_ended(s, ev, now_ms);
+        on_node_socket(s, ev, now_ms);
         break;
     case SE_STREAM_MOVED:
         on_stream_moved(s, ev, now_ms);
