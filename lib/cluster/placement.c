@@ -56,7 +56,7 @@ struct round {
     const struct config_placement *policy;
     const struct place_request *req;
     bool panic;
-    double weights;   /* of the nodes that may take streams */
+    double weights;   /* of the nodes that share what there is */
     uint64_t streams; /* they carry */
 };
 
@@ -78,6 +78,20 @@ static enum place_why standing(const struct node *n, bool panic)
     return PLACE_OK;
 }
 
+static bool excluded(const struct place_request *req, const struct node *n)
+{
+    for (uint32_t i = 0; i < req->exclude_count; i++) {
+        if (strcmp(req->exclude[i], n->conf.id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_late(const struct place_request *req, const struct node *n)
+{
+    return n->dial_failed_ms != 0 && req->now_mono_ms < n->dial_failed_ms + DIAL_FAILED_LATE_MS;
+}
+
 static bool too_few_up(const struct node_table *nodes, double threshold)
 {
     uint32_t enabled = 0, up = 0;
@@ -91,6 +105,13 @@ static bool too_few_up(const struct node_table *nodes, double threshold)
     return up < threshold * enabled;
 }
 
+/* A node that this session has tried in vain, or that could not be dialled just now, has no share
+ * of the streams: with healthd's verdict still to come, the others must have room for its own. */
+static bool shares(const struct node *n, bool panic, const struct place_request *req)
+{
+    return standing(n, panic) == PLACE_OK && !excluded(req, n) && !is_late(req, n);
+}
+
 static struct round round_start(const struct node_table *nodes,
                                 const struct config_placement *policy,
                                 const struct place_request *req)
@@ -99,26 +120,12 @@ static struct round round_start(const struct node_table *nodes,
         .policy = policy, .req = req, .panic = too_few_up(nodes, policy->panic_threshold)};
     for (uint32_t i = 0; i < nodes->count; i++) {
         const struct node *n = &nodes->nodes[i];
-        if (standing(n, r.panic) != PLACE_OK)
+        if (!shares(n, r.panic, req))
             continue;
         r.weights += place_weight(n, policy, req->now_wall_ms);
         r.streams += n->streams;
     }
     return r;
-}
-
-static bool excluded(const struct place_request *req, const struct node *n)
-{
-    for (uint32_t i = 0; i < req->exclude_count; i++) {
-        if (strcmp(req->exclude[i], n->conf.id) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool is_late(const struct place_request *req, const struct node *n)
-{
-    return n->dial_failed_ms != 0 && req->now_mono_ms < n->dial_failed_ms + DIAL_FAILED_LATE_MS;
 }
 
 static bool sessions_full(const struct node *n)

@@ -41,6 +41,20 @@ def broken_home(cluster, fake, router):
     return make
 
 
+def test_a_node_that_is_gone_has_no_share(fakes, router, client):
+    """Only failed dials say that it is, healthd says nothing: the other one takes its streams, and new ones, over its own share."""
+    stays, goes = fakes(2)
+    r = router([stays, goes], placement={"max_load_factor": 1})
+    for i in range(8):
+        assert client(r).publish(f"s{i}") == ("NetStream.Publish.Start", "status")
+    assert len(stays.publishers) == len(goes.publishers) == 4
+    r.reload(nodes=[weir.node_entry(stays, weight=1), goes])
+    goes.stop()
+    stays.wait(lambda n: len(n.publishers) == 8)
+    for i in range(4):
+        assert client(r).publish(f"t{i}") == ("NetStream.Publish.Start", "status")
+
+
 @pytest.mark.parametrize("kind", ["publish", "play"])
 @pytest.mark.parametrize("fault", ["down", "hang", "silent", "dies"])
 def test_client_lands_on_the_next_node(kind, fault, broken_home, client):

@@ -386,6 +386,31 @@ static void test_bound_counts_usable_nodes(void **state)
     node_table_destroy(t);
 }
 
+/* Nor is a node that does not answer, before its probes say so: of two equal ones that are both at
+ * their bound, one has to take what the other one had. */
+static void test_bound_without_a_node_that_is_gone(void **state)
+{
+    (void)state;
+    const struct config_placement policy = {.max_load_factor = 1};
+    struct node_table *t = cluster_of(2);
+    struct node *stays = &t->nodes[0], *gone = &t->nodes[1];
+    stays->streams = 10;
+    gone->streams = 1;
+    const struct stream_key k = nth_key(1);
+    struct place_request r = request(&k, PLACE_PUBLISH);
+    assert_ptr_equal(ask(t, &policy, &r).node, gone);
+    r.exclude = (const char(*)[NODE_ID_MAX])gone->conf.id;
+    r.exclude_count = 1;
+    assert_ptr_equal(ask(t, &policy, &r).node, stays);
+    assert_int_equal(ask(t, &policy, &r).bound, 11);
+    r.exclude_count = 0;
+    gone->dial_failed_ms = now_mono - 1;
+    assert_ptr_equal(ask(t, &policy, &r).node, stays);
+    stays->dial_failed_ms = now_mono - 1; /* none has a share: no bound */
+    assert_true(ask(t, &policy, &r).bound == UINT32_MAX);
+    node_table_destroy(t);
+}
+
 /* ---- owner and hint ---- */
 
 static const struct node *not_home(const struct node_table *t, const struct stream_key *k)
@@ -631,6 +656,7 @@ int main(void)
         cmocka_unit_test(test_bounded_load),
         cmocka_unit_test(test_bounded_load_by_weight),
         cmocka_unit_test(test_bound_counts_usable_nodes),
+        cmocka_unit_test(test_bound_without_a_node_that_is_gone),
         cmocka_unit_test(test_owner_wins),
         cmocka_unit_test(test_play_on_full_node),
         cmocka_unit_test(test_owner_that_cannot_be_used),
