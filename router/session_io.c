@@ -145,7 +145,7 @@ void session_finish(struct session_conn *c)
         close(c->fd);
     for (int i = 0; i < SESSION_LINKS; i++)
         session_close_node_socket(c, &c->nodes[i]);
-    session_stop_waiting(c);
+    setups_stop_waiting(&c->waiter);
     stream_index_remove(&w->streams, &c->member);
     if (c->s.leads)
         share_spread(c);

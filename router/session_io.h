@@ -28,8 +28,7 @@ struct session_conn {
     ev_io rd, wr;
     struct intake in;
     struct node_socket nodes[SESSION_LINKS];
-    struct session_conn *next_waiting; /* of those whose link waits for others to be set up */
-    bool waiting;
+    struct setups_waiter waiter; /* its link waits until others are set up */
     ev_timer timer;
     uint64_t timer_at_ms; /* when it will fire; 0: stopped */
     bool proxy_expected;  /* a PROXY header comes before C0 */

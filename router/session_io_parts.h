@@ -47,8 +47,6 @@ void session_hear_node(struct session_conn *c, int i);
 void session_close_node_socket(struct session_conn *c, struct node_socket *n);
 /* Sockets whose link is off, or is another one by now; those that are set up. */
 void session_close_left_sockets(struct session_conn *c);
-/* It dials nobody any more. */
-void session_stop_waiting(struct session_conn *c);
 
 /* ---- session_accept_io.c ---- */
 

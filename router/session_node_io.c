@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,44 +21,21 @@ static void end_setup(struct session_conn *c, struct node_socket *n)
     n->setup = -1;
 }
 
-static void wait_for_setups(struct session_conn *c)
+static struct session_conn *waiting_conn(struct setups_waiter *who)
 {
-    struct worker *w = c->w;
-    if (c->waiting)
-        return;
-    c->waiting = true;
-    c->next_waiting = NULL;
-    *(w->waiting ? w->waiting_end : &w->waiting) = c;
-    w->waiting_end = &c->next_waiting;
+    return (struct session_conn *)((char *)who - offsetof(struct session_conn, waiter));
 }
 
-void session_stop_waiting(struct session_conn *c)
-{
-    struct worker *w = c->w;
-    struct session_conn **at = &w->waiting;
-    if (!c->waiting)
-        return;
-    while (*at != c)
-        at = &(*at)->next_waiting;
-    *at = c->next_waiting;
-    if (w->waiting_end == &c->next_waiting)
-        w->waiting_end = at;
-    c->waiting = false;
-}
-
+/* A turn serves as many as there is room for, and passes over those who need none any more. */
 void session_dial_waiting(struct worker *w)
 {
-    uint32_t count = 0;
+    struct setups_waiter *who;
     if (!w->setups.left)
         return;
     w->setups.left = false;
-    for (const struct session_conn *c = w->waiting; c; c = c->next_waiting)
-        count++;
-    while (w->waiting && count-- > 0) { /* who has to wait on comes behind these */
-        struct session_conn *c = w->waiting;
-        session_stop_waiting(c);
-        session_run(c);
-    }
+    for (uint32_t at = 0; at < w->setups.used; at++)
+        while ((who = setups_next(&w->setups, at)))
+            session_run(waiting_conn(who));
 }
 
 /* ---- the end ---- */
@@ -169,11 +147,10 @@ static bool may_dial(struct session_conn *c, int i)
 {
     if (c->s.state != SESS_REHOME && !session_plays_already(&c->s))
         return true;
-    c->nodes[i].setup = setups_enter(&c->w->setups, c->s.link_nodes[i]);
+    c->nodes[i].setup = setups_enter(&c->w->setups, c->s.link_nodes[i], &c->waiter);
     if (c->nodes[i].setup >= 0)
         return true;
     c->undialled = true;
-    wait_for_setups(c);
     return false;
 }
 

@@ -1,33 +1,47 @@
 #include "router/setups.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The node's entry, or one that nobody needs; -1: there is none. */
-static int entry_of(struct setups *s, const char *node)
+/* The node's, or one that nobody needs; if there is none, the last one's. */
+static struct setups_node *find(struct setups *s, const char *node)
 {
-    int idle = -1;
-    for (uint32_t i = 0; i < s->used; i++) {
-        if (strcmp(s->of[i].node, node) == 0)
-            return (int)i;
-        if (s->of[i].count == 0 && idle < 0)
-            idle = (int)i;
+    struct setups_node *idle = NULL;
+    for (struct setups_node *n = s->of; n < s->of + s->used; n++) {
+        if (strcmp(n->node, node) == 0)
+            return n;
+        if (n->count == 0 && !n->first && !idle)
+            idle = n;
     }
-    if (idle < 0 && s->used < NODES_MAX)
-        idle = (int)s->used++;
-    if (idle >= 0)
-        snprintf(s->of[idle].node, sizeof s->of[idle].node, "%s", node);
+    if (!idle && s->used == NODES_MAX)
+        return &s->of[NODES_MAX - 1];
+    if (!idle)
+        idle = &s->of[s->used++];
+    snprintf(idle->node, sizeof idle->node, "%s", node);
     return idle;
 }
 
-int setups_enter(struct setups *s, const char *node)
+static void wait_at(struct setups_node *n, struct setups_waiter *who)
 {
-    const int at = entry_of(s, node);
-    if (at < 0 || s->of[at].count >= SETUPS_PER_NODE)
+    if (who->at == n)
+        return;
+    setups_stop_waiting(who);
+    *who = (struct setups_waiter){.prev = n->last, .at = n};
+    *(n->last ? &n->last->next : &n->first) = who;
+    n->last = who;
+}
+
+int setups_enter(struct setups *s, const char *node, struct setups_waiter *who)
+{
+    struct setups_node *n = find(s, node);
+    if (n->count >= SETUPS_PER_NODE) {
+        wait_at(n, who);
         return -1;
-    s->of[at].count++;
-    return at;
+    }
+    n->count++;
+    return (int)(n - s->of);
 }
 
 void setups_leave(struct setups *s, int at)
@@ -35,4 +49,23 @@ void setups_leave(struct setups *s, int at)
     assert(at >= 0 && (uint32_t)at < s->used && s->of[at].count > 0);
     s->of[at].count--;
     s->left = true;
+}
+
+struct setups_waiter *setups_next(struct setups *s, uint32_t at)
+{
+    struct setups_waiter *who = s->of[at].first;
+    if (!who || s->of[at].count >= SETUPS_PER_NODE)
+        return NULL;
+    setups_stop_waiting(who);
+    return who;
+}
+
+void setups_stop_waiting(struct setups_waiter *who)
+{
+    struct setups_node *n = who->at;
+    if (!n)
+        return;
+    *(who->prev ? &who->prev->next : &n->first) = who->next;
+    *(who->next ? &who->next->prev : &n->last) = who->prev;
+    *who = (struct setups_waiter){0};
 }

@@ -86,7 +86,6 @@ struct worker {
     struct session_conn *refresh_at;                     /* whose counters are written next */
     struct session_conn *dead;                           /* freed at the end of the loop turn */
     struct setups setups;
-    struct session_conn *waiting, **waiting_end; /* to dial: first come, first served */
     uint32_t conn_count;
     struct session_conn *soon[RUN_BATCH]; /* have read something that is to be sent in this turn */
     uint32_t soon_count, soon_bytes;
