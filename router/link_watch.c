@@ -17,6 +17,7 @@ void link_watch_begin(struct session *s, uint64_t now_ms)
     const struct node_link *n = session_link_in_use(s);
     s->link_heard_ms = s->link_bytes_ms = now_ms;
     s->link_asked_ms = 0;
+    s->link_suspected = false;
     s->link_pings = n ? n->link.pings_answered : 0;
     s->link_ping_ms = rehome_enabled(s) ? now_ms + s->env->failover->stall_ms / 4 : 0;
 }
@@ -68,18 +69,28 @@ static bool must_hold(const struct session *s, uint64_t quarter, bool answers, u
     return answers ? held || silent_ms > 2 * quarter : held && silent_ms <= 4 * quarter;
 }
 
+/* Every link has a time of its own within the space: those that began together, as all do after a
+ * restart, would be asked together, and a node that hangs be noticed as late. */
+static uint64_t turn_after(const struct session *s, uint64_t after_ms)
+{
+    const uint64_t space = s->link_space_ms;
+    const uint64_t turn = (s->id * UINT64_C(0x9e3779b97f4a7c15) >> 32) * space >> 32;
+    return after_ms + (turn + space - after_ms % space) % space;
+}
+
 /* When it has to be asked next; a player's media are answer enough. 0: now. */
 static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answers,
                             uint64_t now_ms)
 {
-    const uint64_t space = s->link_space_ms > quarter ? s->link_space_ms : quarter;
-    uint64_t at = 0;
+    uint64_t at = 0, next = s->link_asked_ms + quarter;
     if (is_owed(s))
         return 0;
+    if (s->link_space_ms > quarter)
+        next = turn_after(s, s->link_asked_ms + quarter / 2);
     if (s->kind == SESSION_PLAY && answers)
         at = s->link_heard_ms + quarter;
-    if (s->link_asked_ms != 0 && s->link_asked_ms + space > at)
-        at = s->link_asked_ms + space;
+    if (s->link_asked_ms != 0 && next > at)
+        at = next;
     return at > now_ms ? at : 0;
 }
 
@@ -116,12 +127,14 @@ void link_watch_due(struct session *s, uint64_t now_ms)
     }
     const uint64_t ask_at = link_ask_at(s, quarter, answers, now_ms);
     if (ask_at != 0) {
+        s->link_suspected = false;
         s->link_ping_ms = look_again_at(s, ask_at, quarter, now_ms);
         return;
     }
     if (!is_owed(s))
         s->link_asked_ms = now_ms;
-    else if (answers && s->link_space_ms > quarter && now_ms - s->link_asked_ms < 2 * quarter)
+    else if (answers && !s->link_suspected && s->link_space_ms > quarter &&
+             now_ms - s->link_asked_ms < 2 * quarter)
         s->actions |= ACT_SUSPECT; /* once */
     if ((int32_t)(s->link_pings - n->link.pings_answered) > LINK_PINGS_MAX)
         return; /* it answers none, or the queue does not move */
@@ -138,6 +151,7 @@ void link_watch_suspect(struct session *s, uint64_t now_ms)
         return;
     const uint64_t at = now_ms + s->id % (spread + 1);
     s->link_asked_ms = 0;
+    s->link_suspected = true;
     if (at < s->link_ping_ms)
         s->link_ping_ms = at;
 }

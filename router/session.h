@@ -265,7 +265,8 @@ struct session {
     uint64_t link_asked_ms;               /* first ping since it was heard; 0: none */
     uint64_t link_space_ms; /* between its pings, if more than a quarter of failover.stall: where
                                many links go to a node, they take turns; the owner sets it */
-    uint32_t link_pings;    /* sent on it */
+    bool link_suspected; /* asked because another link had no answer: nobody else need hear of it */
+    uint32_t link_pings; /* sent on it */
 
     /* flow */
     bool client_paused, node_paused;

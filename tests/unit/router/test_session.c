@@ -612,6 +612,38 @@ static void links_that_are_seldom_asked_keep_no_more(void **state)
     stage_deinit(&stage);
 }
 
+/* Of links that began in the same moment, as after a restart, one is asked every now and then: a
+ * node that hangs is noticed by the next one. */
+static void links_take_turns_though_they_began_together(void **state)
+{
+    (void)state;
+    enum { LINKS = 200, SPACE_MS = 8000, BEGUN_MS = 2000, UNTIL_MS = 20000, WITHIN_MS = 400 };
+    uint32_t asked[UNTIL_MS / WITHIN_MS] = {0};
+    for (uint32_t i = 0; i < LINKS; i++) {
+        uint64_t last = 0;
+        uint32_t times = 0;
+        stage_init(&stage);
+        stage.failover.max_moves = 5;
+        play_lines(&stage, to_relay);
+        const uint64_t began_ms = stage.now_ms;
+        stage.s.id = 459637858808562 + 3 * i; /* the others are on two more nodes */
+        stage.s.link_space_ms = SPACE_MS;
+        while (stage.now_ms < began_ms + UNTIL_MS - 100) {
+            stage_run_until(&stage, stage.now_ms + 50);
+            if (stage.s.link_asked_ms == last)
+                continue;
+            last = stage.s.link_asked_ms;
+            asked[(last - began_ms) / WITHIN_MS]++;
+            times += last - began_ms > BEGUN_MS;
+            assert_true(script_do(&stage, "node0 pong"));
+        }
+        assert_in_range(times, 2, 3);
+        stage_deinit(&stage);
+    }
+    for (uint32_t i = BEGUN_MS / WITHIN_MS; i < UNTIL_MS / WITHIN_MS - 1; i++)
+        assert_in_range(asked[i], 1, 3 * LINKS * WITHIN_MS / SPACE_MS);
+}
+
 /* ---- memory ---- */
 
 static void short_memory_closes_with_that_reason(void **state)
@@ -663,6 +695,7 @@ int main(void)
         cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(links_that_are_seldom_asked_keep_no_more),
+        cmocka_unit_test(links_take_turns_though_they_began_together),
         cmocka_unit_test(the_second_node_gets_what_is_too_large_to_be_kept),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
