@@ -4,7 +4,7 @@ alone on one core and the load on another. Prints Markdown: medians of the runs,
 
     tests/bench/relay.py [--runs 5] [--only ingest,playback,...] [--proxies direct,haproxy,weir,...]
         [--json FILE] [--doc FILE] [--cores 0,1] [--size 1.0] [--seconds 6] [--settle 7] [--build DIR] [--weir NAME=DIR]
-        [--set relay.buffer=1MiB] [--profile DIR]
+        [--set relay.buffer=1MiB] [--let-sleep] [--profile DIR]
 
 Each measurement has a warm-up and a window of its own (WINDOWS); --settle and --seconds set them for all. --weir: another build of Weir, measured beside, to compare two. --set: a key of Weir's configuration, which is the default one
 otherwise. --size 0.1: a tenth of the sessions. Ends by itself, and whatever it started ends with it; on Ctrl-C it prints what it
@@ -13,28 +13,18 @@ has.
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
 import pathlib
-import platform
-import resource
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "system"))
-import procs  # noqa: E402
-import weir  # noqa: E402
+import programs
+from programs import ROOT, Load, Weir, procs
 
 GB = 1e9
-DESCRIPTORS = 65536
 WRONG = ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped")  # of the load generator's counters
 # Seconds of warm-up, the same for all relays, and of measuring; at most so many runs of what says little. Through a warm-up
 # of publishers what Weir keeps of their streams becomes whole (failover.reach and a group of pictures, and as long again where
@@ -56,196 +46,6 @@ WINDOWS = {
     "scale_5000": (16, 5, 3),
 }
 DIRECT_SETTLE = 2  # nothing is kept there
-DOC_BEGIN, DOC_END = "<!-- tables of relay.py -->", "<!-- end of them -->"
-
-
-def build_load():
-    """The load generator, optimised whatever the tests are built with."""
-    where = ROOT / "build" / "bench"
-    flags = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O2 -g"]
-    for argv in (["cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *flags], ["cmake", "--build", where, "--target", "load"]):
-        done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(done.stdout + done.stderr)
-    return str(where / "bin" / "load")
-
-
-class Program:
-    """Pinned to a core, in a session of its own; ends when this process does, however that happens. Output goes to a file."""
-
-    def __init__(self, argv, core, directory, name, pipes=False):
-        self.log = pathlib.Path(directory) / f"{name}.log"
-        pipe = subprocess.PIPE if pipes else None
-        with open(self.log, "w") as log:
-            self.popen = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", str(core), *(str(a) for a in argv)],
-                stdin=pipe or subprocess.DEVNULL,
-                stdout=pipe or log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def pids(self):
-        """Of all processes of the session."""
-        found = []
-        for entry in os.listdir("/proc"):
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(entry)
-                with open(f"/proc/{pid}/stat") as f:
-                    if int(f.read().rsplit(")", 1)[1].split()[3]) == self.popen.pid:
-                        found.append(pid)
-        return found
-
-    def cpu_seconds(self):
-        """User and system time of all threads; what the kernel does for a packet sent on loopback (softirq) is in it."""
-        total = 0
-        for pid in self.pids():
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-                    total += int(f.read().split()[0])
-        return total / 1e9
-
-    def memory_kib(self):
-        """(PSS, USS)"""
-        pss = uss = 0
-        for pid in self.pids():
-            with open(f"/proc/{pid}/smaps_rollup") as f:
-                sizes = {line.split(":")[0]: int(line.split()[1]) for line in f.readlines()[1:]}
-            pss += sizes["Pss"]
-            uss += sizes["Private_Clean"] + sizes["Private_Dirty"]
-        return pss, uss
-
-    def stop(self):
-        self.popen.terminate()
-        try:
-            self.popen.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-
-
-class Load(Program):
-    def __init__(self, bench, role, port, **options):
-        argv = [bench.load, role, port, *(f"{k}={v}" for k, v in options.items())]
-        super().__init__(argv, bench.load_core, bench.dir, role, pipes=True)
-        self._expect("started")
-
-    def _line(self):
-        line = self.popen.stdout.readline().decode()
-        if not line:
-            raise RuntimeError(f"load ended: {self.log.read_text()}")
-        return line.strip()
-
-    def _expect(self, word):
-        line = self._line()
-        assert line == word, line
-
-    def wait_ready(self):
-        self._expect("ready")
-
-    def report(self):
-        self.popen.stdin.write(b"\n")
-        self.popen.stdin.flush()
-        return json.loads(self._line())
-
-
-# relays: (bench, node_port) -> (port, Program or None)
-
-
-def wait_listening(port, program):
-    def listening():
-        assert program.popen.poll() is None, program.log.read_text()
-        with socket.socket() as s:
-            return s.connect_ex(("127.0.0.1", port)) == 0
-
-    procs.eventually(listening, what=f"{program.log.stem} listens")
-    return port, program
-
-
-def start_direct(bench, node_port):
-    return node_port, None
-
-
-def start_haproxy(bench, node_port):
-    port = procs.free_port()
-    connections = min(20000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500) // 2)
-    config = bench.dir / "haproxy.cfg"
-    config.write_text(
-        f"""global
-    nbthread 1
-    maxconn {connections}
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 5m
-    timeout server 5m
-frontend rtmp
-    bind 127.0.0.1:{port}
-    default_backend nodes
-backend nodes
-    server n1 127.0.0.1:{node_port}
-"""
-    )
-    return wait_listening(port, Program(["haproxy", "-db", "-f", config], bench.relay_core, bench.dir, "haproxy"))
-
-
-def start_nginx(bench, node_port):
-    port = procs.free_port()
-    config = bench.dir / "nginx.conf"
-    config.write_text(
-        f"""load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-worker_processes 1;
-worker_rlimit_nofile {DESCRIPTORS};
-daemon off;
-pid {bench.dir}/nginx.pid;
-error_log {bench.dir}/nginx-error.log warn;
-events {{ worker_connections 20000; }}
-stream {{
-    server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{node_port}; }}
-}}
-"""
-    )
-    argv = ["nginx", "-c", config, "-e", bench.dir / "nginx-error.log"]
-    return wait_listening(port, Program(argv, bench.relay_core, bench.dir, "nginx"))
-
-
-class Weir(Program):
-    """With what weir-admin says of its event loop."""
-
-    def __init__(self, bench, build, config, admin_port):
-        self.bench, self.bin, self.config, self.admin_port = bench, pathlib.Path(build) / "bin", config, admin_port
-        super().__init__([self.bin / "weir-router", "-c", config], bench.relay_core, bench.dir, "weir")
-
-    def long_turns_percent(self):
-        """Of all turns since the start, how many took over 5 ms of CPU time."""
-        admin = Program([self.bin / "weir-admin", "-c", self.config], self.bench.load_core, self.bench.dir, "weir-admin")
-        try:
-            wait_listening(self.admin_port, admin)
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10) as answer:
-                lines = [line.split() for line in answer.read().decode().splitlines() if "weir_router_loop_turn_seconds" in line]
-        finally:
-            admin.stop()
-        turns = sum(float(value) for name, value in (x for x in lines if len(x) == 2) if "seconds_count" in name)
-        short = sum(float(value) for name, value in (x for x in lines if len(x) == 2) if 'le="0.005"' in name)
-        return 100 * (turns - short) / max(1, turns)
-
-
-def weir_starter(build, **settings):
-    def start(bench, node_port):
-        port, admin_port = procs.free_port(), procs.free_port()
-        config = {
-            "cluster": {"name": "bench", "store": f"lmdb:{bench.store}/store", "live": f"{bench.store}/live"},
-            "nodes": [{"id": "n1", "rtmp": f"127.0.0.1:{node_port}"}],
-            "router": {"workers": 1, "listen": [{"address": f"127.0.0.1:{port}"}], "shutdown_grace": "100ms"},
-            "admin": {"listen": f"127.0.0.1:{admin_port}"},
-        }
-        file = bench.dir / "weir.yaml"
-        file.write_text(weir.to_yaml(weir.merge(weir.merge(config, settings), bench.settings)))
-        return wait_listening(port, Weir(bench, build, file, admin_port))
-
-    return start
 
 
 # measurements: each gives {figure: value}
@@ -255,7 +55,7 @@ class Bench:
     def __init__(self, args, directory, problems):
         self.args = args
         self.dir = pathlib.Path(directory)
-        self.load = args.load or build_load()
+        self.load = args.load or programs.build_load()
         self.relay_core, self.load_core = args.cores
         self.settings = args.settings
         self.settle = self.seconds = 0  # of the measurement that is running
@@ -548,7 +348,7 @@ def number(v):
 class Results:
     def __init__(self):
         self.runs = []
-        self.machine = f"{datetime.date.today().isoformat()}, {machine()}"
+        self.machine = f"{programs.machine()}; {versions()}"
 
     def names(self):
         return list(dict.fromkeys(r["what"] for r in self.runs))
@@ -607,14 +407,12 @@ class Results:
         return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def machine():
-    with open("/proc/cpuinfo") as f:
-        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.machine())
-    versions = []
+def versions():
+    found = []
     for argv in (["haproxy", "-v"], ["nginx", "-v"]):
         done = procs.run(argv)
-        versions.append((done.stdout + done.stderr).splitlines()[0].split(" - ")[0])
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; {', '.join(versions)}"
+        found.append((done.stdout + done.stderr).splitlines()[0].split(" - ")[0])
+    return ", ".join(found)
 
 
 def prepare(args):
@@ -624,12 +422,8 @@ def prepare(args):
         packages.append("haproxy")
     if "nginx" in args.proxies:
         packages += ["nginx-light", "libnginx-mod-stream"]
-    subprocess.run(["bash", "-c", '. "$0" && need_packages "$@"', ROOT / "conf" / "packages.sh", *packages], check=True)
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, DESCRIPTORS), max(hard, DESCRIPTORS)))
-    except (ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    programs.need_packages(*packages)
+    programs.raise_descriptors()
 
 
 def arguments():
@@ -643,6 +437,7 @@ def arguments():
     parser.add_argument("--doc", metavar="FILE", help="put the tables into docs/performance.md")
     parser.add_argument("--cores", default="0,1", help="of the relay, of the load")
     parser.add_argument("--size", type=float, default=1.0)
+    parser.add_argument("--let-sleep", action="store_true", help="the load's core, too, when it is idle")
     parser.add_argument("--build", default=str(ROOT / "build" / "release"))
     parser.add_argument("--profile", metavar="DIR", help="also what perf says of the relays, a file for each")
     parser.add_argument("--load", help="the load generator; built when not given")
@@ -651,11 +446,7 @@ def arguments():
     args = parser.parse_args()
     args.proxies = args.proxies.split(",")
     args.cores = [int(c) for c in args.cores.split(",")]
-    args.settings = {}
-    for entry in args.sets:
-        path, value = entry.split("=", 1)
-        section, key = path.split(".", 1)
-        args.settings.setdefault(section, {})[key] = value
+    args.settings = programs.settings(args.sets)
     return args
 
 
@@ -689,34 +480,31 @@ def measure(args, bench, relays, results):
             order.reverse()  # the next begins with the relay that this one has ended with
 
 
-def update_doc(file, text):
-    """Puts the tables where the file has the last ones."""
-    head, rest = file.read_text().split(DOC_BEGIN, 1)
-    file.write_text(f"{head}{DOC_BEGIN}\n{text}{DOC_END}{rest.split(DOC_END, 1)[1]}")
-
-
 def main():
     args = arguments()
     starters = {
-        "direct": start_direct,
-        "haproxy": start_haproxy,
-        "nginx": start_nginx,
-        WEIR: weir_starter(args.build),
-        SHARED: weir_starter(args.build, relay={"share_playback": "on"}),
+        "direct": programs.start_direct,
+        "haproxy": programs.start_haproxy,
+        "nginx": programs.start_nginx,
+        WEIR: programs.weir_starter(args.build),
+        SHARED: programs.weir_starter(args.build, relay={"share_playback": "on"}),
     }
     relays = {name: starters[name] for name in args.proxies}
     ours = [WEIR] if WEIR in relays else []
     for entry in args.weir:
         name, build = entry.split("=", 1)
-        relays[name] = weir_starter(build)
+        relays[name] = programs.weir_starter(build)
         if SHARED in relays:
-            relays[name + SHARED[len(WEIR) :]] = weir_starter(build, relay={"share_playback": "on"})
+            relays[name + SHARED[len(WEIR) :]] = programs.weir_starter(build, relay={"share_playback": "on"})
         ours.append(name)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare(args)
     results, problems, interrupted = Results(), [], False
     try:
-        with tempfile.TemporaryDirectory(prefix="weir-bench-") as directory:
+        with contextlib.ExitStack() as stack:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-"))
+            awake = not args.let_sleep and stack.enter_context(programs.awake(args.cores[1]))
+            results.machine += "; the load's core is kept awake" if awake else "; cores that are idle sleep"
             measure(args, Bench(args, directory, problems), relays, results)
     except KeyboardInterrupt:
         interrupted = True
@@ -731,7 +519,7 @@ def main():
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps({"machine": results.machine, "runs": results.runs}, indent=1))
     if args.doc and not interrupted:
-        update_doc(pathlib.Path(args.doc), text)
+        programs.update_doc(pathlib.Path(args.doc), text, "relay.py")
     return 130 if interrupted else 1 if problems else 0
 
 

@@ -1,4 +1,4 @@
-"""tests/bench/relay.py, in small: the load goes through the router whole, and the tables come out."""
+"""tests/bench, in small: the load goes through the router whole, and the tables come out."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ import nodes
 import procs
 import weir
 
-SCRIPT = nodes.ROOT / "tests" / "bench" / "relay.py"
+SCRIPTS = nodes.ROOT / "tests" / "bench"
 
 
 def load_binary():
@@ -19,7 +19,7 @@ def load_binary():
 def bench(tmp_path, only, *more):
     file = tmp_path / "bench.json"
     build = pathlib.Path(weir.binary()).parents[1]
-    argv = [sys.executable, str(SCRIPT), "--runs", "1", "--seconds", "1", "--settle", "0.2", "--size", "0.05", "--only", only]
+    argv = [sys.executable, str(SCRIPTS / "relay.py"), "--let-sleep", "--runs", "1", "--seconds", "1", "--settle", "0.2", "--size", "0.05", "--only", only]
     argv += ["--proxies", "direct,weir,weir-shared", "--build", str(build), "--load", load_binary(), "--json", str(file), *more]
     done = procs.run(argv, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,3 +46,18 @@ def test_setups_and_memory(tmp_path):
     assert figures["setup", "weir"]["per_s"] > 0 and figures["setup", "weir"]["cpu_us"] > 0
     assert figures["memory_2000", "weir"]["pss_kib"] > 0
     assert "| PSS KiB per idle session at 2,000 <= 12 |" in text
+
+
+def test_moves(tmp_path):
+    """In the default configuration; 60 links to a node, which take turns at pings."""
+    file = tmp_path / "bench.json"
+    build = pathlib.Path(weir.binary()).parents[1]
+    argv = [sys.executable, str(SCRIPTS / "rehome.py"), "--runs", "1", "--publishers", "60", "--players", "120"]
+    argv += ["--kbits", "100", "--events", "kill,hang"]
+    done = procs.run([*argv, "--build", str(build), "--load", load_binary(), "--json", str(file)], timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for event, runs in json.loads(file.read_text()).items():
+        (figures,) = runs
+        assert figures["sessions"] > 30 and figures["wrong"] == 0, event
+        assert 0 < figures["longest_ms"] < 10000, event
+    assert "| messages lost, repeated, damaged; clients cut off | 0 | 0 |" in done.stdout
