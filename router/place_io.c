@@ -461,6 +461,7 @@ static void decide(struct session_conn *c)
         .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
         .owner = lags ? NULL : owner,
         .hint = c->found_hint ? c->s.stream->found.node : NULL,
+        .here = c->recorded ? s->node : NULL,
         .exclude = lags ? &s->failed_node : s->stream->excluded,
         .exclude_count = lags ? 1 : s->excluded_count,
         .now_wall_ms = now_wall_ms,

@@ -92,6 +92,44 @@ static bool is_late(const struct place_request *req, const struct node *n)
     return n->dial_failed_ms != 0 && req->now_mono_ms < n->dial_failed_ms + DIAL_FAILED_LATE_MS;
 }
 
+static bool counted_at(const struct place_request *req, const struct node *n)
+{
+    return req->here && strcmp(req->here, n->conf.id) == 0;
+}
+
+/* Of others. */
+static uint32_t streams_of(const struct place_request *req, const struct node *n)
+{
+    return n->streams - (req->kind == PLACE_PUBLISH && n->streams > 0 && counted_at(req, n));
+}
+
+static uint32_t sessions_of(const struct place_request *req, const struct node *n)
+{
+    return n->sessions - (n->sessions > 0 && counted_at(req, n));
+}
+
+static uint32_t streams_limit(const struct node *n)
+{
+    return n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
+}
+
+static bool sessions_full(const struct place_request *req, const struct node *n)
+{
+    return n->conf.max_sessions != 0 && sessions_of(req, n) >= n->conf.max_sessions;
+}
+
+/* Its own limits. */
+static enum place_why fullness(const struct place_request *req, const struct node *n)
+{
+    if (streams_of(req, n) >= streams_limit(n))
+        return PLACE_MAX_STREAMS;
+    if (sessions_full(req, n))
+        return PLACE_MAX_SESSIONS;
+    if (n->conf.max_bandwidth != 0 && n->bandwidth >= n->conf.max_bandwidth)
+        return PLACE_MAX_BANDWIDTH;
+    return PLACE_OK;
+}
+
 static bool too_few_up(const struct node_table *nodes, double threshold)
 {
     uint32_t enabled = 0, up = 0;
@@ -105,11 +143,13 @@ static bool too_few_up(const struct node_table *nodes, double threshold)
     return up < threshold * enabled;
 }
 
-/* A node that this session has tried in vain, or that could not be dialled just now, has no share
- * of the streams: with healthd's verdict still to come, the others must have room for its own. */
+/* Only who may take one more has a share of the streams, so that one of them is always under its
+ * bound: not a node that is full, or down and used in panic only, or that this session has tried in
+ * vain or nobody could dial just now, with healthd's verdict still to come. */
 static bool shares(const struct node *n, bool panic, const struct place_request *req)
 {
-    return standing(n, panic) == PLACE_OK && !excluded(req, n) && !is_late(req, n);
+    return standing(n, panic) == PLACE_OK && n->health != NODE_DOWN && !excluded(req, n) &&
+           !is_late(req, n) && fullness(req, n) == PLACE_OK;
 }
 
 static struct round round_start(const struct node_table *nodes,
@@ -123,19 +163,9 @@ static struct round round_start(const struct node_table *nodes,
         if (!shares(n, r.panic, req))
             continue;
         r.weights += place_weight(n, policy, req->now_wall_ms);
-        r.streams += n->streams;
+        r.streams += streams_of(req, n);
     }
     return r;
-}
-
-static bool sessions_full(const struct node *n)
-{
-    return n->conf.max_sessions != 0 && n->sessions >= n->conf.max_sessions;
-}
-
-static uint32_t streams_limit(const struct node *n)
-{
-    return n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
 }
 
 static uint32_t load_bound(const struct round *r, double weight)
@@ -160,15 +190,8 @@ static struct place_candidate judge(const struct round *r, const struct node *n,
         return c;
     const uint32_t share =
         bound_load ? load_bound(r, place_weight(n, r->policy, r->req->now_wall_ms)) : UINT32_MAX;
-    if (excluded(r->req, n))
-        c.why = PLACE_EXCLUDED;
-    else if (n->streams >= c.bound)
-        c.why = PLACE_MAX_STREAMS;
-    else if (sessions_full(n))
-        c.why = PLACE_MAX_SESSIONS;
-    else if (n->conf.max_bandwidth != 0 && n->bandwidth >= n->conf.max_bandwidth)
-        c.why = PLACE_MAX_BANDWIDTH;
-    else if (n->streams >= share)
+    c.why = excluded(r->req, n) ? PLACE_EXCLUDED : fullness(r->req, n);
+    if (c.why == PLACE_OK && streams_of(r->req, n) >= share)
         c.why = PLACE_LOAD_BOUND;
     if (share < c.bound)
         c.bound = share;
@@ -261,7 +284,7 @@ static bool by_owner(const struct node_table *nodes, const struct place_request 
     const struct node *n = req->owner ? node_table_get(nodes, req->owner) : NULL;
     if (!n || n->addr.ss_family == 0 || excluded(req, n))
         return false;
-    if (req->kind == PLACE_PLAY && sessions_full(n)) {
+    if (req->kind == PLACE_PLAY && sessions_full(req, n)) {
         out->all_sessions_full = true;
         return true;
     }

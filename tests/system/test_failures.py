@@ -55,6 +55,24 @@ def test_a_node_that_is_gone_has_no_share(fakes, router, client):
         assert client(r).publish(f"t{i}") == ("NetStream.Publish.Start", "status")
 
 
+def publish_on(r, client, node, count):
+    """Streams whose home it is."""
+    names = (name for name in (f"s{i}" for i in range(1000)) if r.explain(f"live/{name}") == node.id)
+    for _ in range(count):
+        assert client(r).publish(next(names)) == ("NetStream.Publish.Start", "status")
+
+
+def test_full_node_that_returns_has_its_streams_again(fakes, router, client, stack):
+    (node,) = fakes(1)
+    r = router([weir.node_entry(node, max_streams=20)])
+    publish_on(r, client, node, 20)
+    node.stop()
+    procs.eventually(lambda: len(r.logs("stream_retried")) == 20, what="all have missed it")
+    again = rtmp.FakeNode(node.port)
+    stack.append(again)
+    again.wait(lambda n: len(n.publishers) == 20)
+
+
 @pytest.mark.parametrize("kind", ["publish", "play"])
 @pytest.mark.parametrize("fault", ["down", "hang", "silent", "dies"])
 def test_client_lands_on_the_next_node(kind, fault, broken_home, client):

@@ -411,6 +411,109 @@ static void test_bound_without_a_node_that_is_gone(void **state)
     node_table_destroy(t);
 }
 
+/* Nor is one that is full by a limit of its own, or down and used only in panic. */
+static void test_bound_without_full_nodes(void **state)
+{
+    (void)state;
+    static void (*const troubles[])(struct node *) = {break_streams, break_sessions,
+                                                      break_bandwidth};
+    const struct config_placement policy = {.max_load_factor = 1.25, .panic_threshold = 0.5};
+    for (size_t i = 0; i < sizeof troubles / sizeof troubles[0]; i++) {
+        struct node_table *t = cluster_of(3);
+        t->nodes[1].streams = t->nodes[2].streams = 53;
+        troubles[i](&t->nodes[0]);
+        const struct stream_key k = nth_key(1);
+        const struct place_request r = request(&k, PLACE_PUBLISH);
+        assert_non_null(ask(t, &policy, &r).node);
+        assert_int_equal(ask(t, &policy, &r).bound, 67); /* ceil(1.25 * 1/2 * 107) */
+        node_table_destroy(t);
+    }
+    struct node_table *t = cluster_of(5);
+    for (uint32_t i = 0; i < 3; i++)
+        t->nodes[i].health = NODE_DOWN;
+    t->nodes[3].streams = t->nodes[4].streams = 250;
+    struct place_candidate c[5];
+    struct place_result out;
+    const struct stream_key k = nth_key(1);
+    const struct place_request r = request(&k, PLACE_PUBLISH);
+    place(t, &policy, &r, c, &out);
+    assert_true(out.panic);
+    assert_int_equal(why_of(c, 5, "n3"), PLACE_OK);
+    assert_int_equal(why_of(c, 5, "n4"), PLACE_OK);
+    node_table_destroy(t);
+}
+
+/* Whatever the nodes carry: who may use one at all is not turned away by bounded load alone. */
+static void test_bound_turns_nobody_away(void **state)
+{
+    (void)state;
+    enum { NODES = 5, ROUNDS = 20000 };
+    const struct config_placement policy = {.max_load_factor = 1, .panic_threshold = 0.5};
+    struct node_table *t = cluster_of(NODES);
+    uint32_t dice = 1, placed = 0;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        char tried[2][NODE_ID_MAX];
+        bool room = false;
+        for (uint32_t n = 0; n < NODES; n++) {
+            struct node *node = &t->nodes[n];
+            dice = dice * 1664525u + 1013904223u;
+            node->streams = dice >> 8 & 7u ? dice >> 11 & 63u : 0;
+            node->conf.weight = dice >> 17 & 1u ? 1000 : 1;
+            node->conf.max_streams = dice >> 18 & 3u ? 0 : 20;
+            node->health = dice >> 20 & 3u ? NODE_UP : NODE_DOWN;
+            node->dial_failed_ms = dice >> 22 & 3u ? 0 : now_mono - 1;
+            node->admin = dice >> 24 & 7u ? NODE_ENABLED : NODE_DRAIN;
+        }
+        (void)snprintf(tried[0], NODE_ID_MAX, "n%u", (unsigned)(dice >> 27 & 7u));
+        (void)snprintf(tried[1], NODE_ID_MAX, "n%u", (unsigned)(dice >> 5 & 7u));
+        const struct stream_key k = nth_key(i);
+        struct place_request r = request(&k, PLACE_PUBLISH);
+        r.exclude = (const char(*)[NODE_ID_MAX])tried;
+        r.exclude_count = 2;
+        struct place_candidate c[NODES];
+        struct place_result out;
+        place(t, &policy, &r, c, &out);
+        for (uint32_t n = 0; n < NODES; n++)
+            room = room || c[n].why == PLACE_OK || c[n].why == PLACE_LOAD_BOUND;
+        assert_int_equal(out.node != NULL, room);
+        placed += room;
+    }
+    assert_in_range(placed, ROUNDS / 2, ROUNDS - 1);
+    node_table_destroy(t);
+}
+
+/* A session that is counted at a full node, which may have come back, is no reason against it. */
+static void test_room_that_the_session_has(void **state)
+{
+    (void)state;
+    static void (*const troubles[])(struct node *) = {break_streams, break_sessions};
+    const struct config_placement policy = {.max_load_factor = 1};
+    for (size_t i = 0; i < sizeof troubles / sizeof troubles[0]; i++) {
+        struct node_table *t = cluster_of(1);
+        troubles[i](&t->nodes[0]);
+        const struct stream_key k = nth_key(1);
+        struct place_request r = request(&k, PLACE_PUBLISH);
+        assert_null(ask(t, &policy, &r).node);
+        r.here = "n1";
+        assert_null(ask(t, &policy, &r).node);
+        r.here = "n0";
+        assert_ptr_equal(ask(t, &policy, &r).node, &t->nodes[0]);
+        t->nodes[0].streams++;
+        t->nodes[0].sessions++;
+        assert_null(ask(t, &policy, &r).node); /* more than full without it */
+        node_table_destroy(t);
+    }
+    struct node_table *t = cluster_of(1);
+    break_sessions(&t->nodes[0]);
+    const struct stream_key k = nth_key(1);
+    struct place_request r = request(&k, PLACE_PLAY);
+    r.owner = r.here = "n0";
+    assert_ptr_equal(ask(t, &policy, &r).node, &t->nodes[0]);
+    r.here = NULL;
+    assert_true(ask(t, &policy, &r).all_sessions_full);
+    node_table_destroy(t);
+}
+
 /* ---- owner and hint ---- */
 
 static const struct node *not_home(const struct node_table *t, const struct stream_key *k)
@@ -657,6 +760,9 @@ int main(void)
         cmocka_unit_test(test_bounded_load_by_weight),
         cmocka_unit_test(test_bound_counts_usable_nodes),
         cmocka_unit_test(test_bound_without_a_node_that_is_gone),
+        cmocka_unit_test(test_bound_without_full_nodes),
+        cmocka_unit_test(test_bound_turns_nobody_away),
+        cmocka_unit_test(test_room_that_the_session_has),
         cmocka_unit_test(test_owner_wins),
         cmocka_unit_test(test_play_on_full_node),
         cmocka_unit_test(test_owner_that_cannot_be_used),
