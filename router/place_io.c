@@ -294,7 +294,8 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
         count_stream(w, was.node, true);
         placed(c, was.node, was.reason, claim, was.takes_over);
     } else if ((e == ERR_CONFLICT || e == ERR_FULL) && c->place_rounds < PLACE_ROUNDS_MAX) {
-        if (e == ERR_FULL && !worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads"))
+        if (e == ERR_FULL &&
+            !worker_store_ok(w, store_loads_read(w->store, w->nodes, clock_wall_ms()), "loads"))
             c->place_rounds = PLACE_ROUNDS_MAX;
         look_up(c);
     } else if (e == ERR_CONFLICT || e == ERR_FULL) {

@@ -422,7 +422,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
         take_census(w);
     }
     beat(w);
-    (void)worker_store_ok(w, store_loads_read(w->store, w->nodes), "loads");
+    (void)worker_store_ok(w, store_loads_read(w->store, w->nodes, clock_wall_ms()), "loads");
     move_read_generations(w);
     if (w->store_missed)
         reconcile(w);

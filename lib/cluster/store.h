@@ -42,11 +42,11 @@ bool worker_id_equal(const struct worker_id *a, const struct worker_id *b);
 
 /* Changes whenever a node record or a verdict does. Two reads, cheap: asked every STORE_POLL_MS. */
 MUST_CHECK enum err store_nodes_version(struct store *s, uint64_t *version);
-/* Replaces t's nodes by the store's, with health and loads; keeps dial_*_ms and answers_pings. healthd's verdicts count only while its
- * heartbeat (process record) is fresh at now_ms. */
+/* Replaces t's nodes by the store's, with health and loads; keeps dial_*_ms and answers_pings. What healthd says (health,
+ * bandwidth) counts only while its heartbeat (process record) is fresh at now_ms. */
 MUST_CHECK enum err store_nodes_read(struct store *s, struct node_table *t, uint64_t now_ms);
 /* Only streams, sessions, bandwidth. Asked once a second. */
-MUST_CHECK enum err store_loads_read(struct store *s, struct node_table *t);
+MUST_CHECK enum err store_loads_read(struct store *s, struct node_table *t, uint64_t now_ms);
 /* Writes the configuration's nodes: added or changed ones are put (admin state of known ones stays), known ones from the
  * configuration that are missing now become `leaving` and vanish when they carry nothing. Nodes from the API are left alone.
  * *changed: how many records differ from before. */

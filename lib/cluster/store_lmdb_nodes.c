@@ -114,7 +114,9 @@ static enum err read_records(struct store *s, struct node_table *t)
     return e;
 }
 
-static enum err read_load(struct store *s, MDB_txn *txn, struct node *n, struct node_status *st)
+/* healthd_works false: what it measured last says nothing of now. */
+static enum err read_load(struct store *s, MDB_txn *txn, bool healthd_works, struct node *n,
+                          struct node_status *st)
 {
     struct load_record load = {0};
     enum err e = load_get(s, txn, n->conf.id, &load);
@@ -125,7 +127,9 @@ static enum err read_load(struct store *s, MDB_txn *txn, struct node *n, struct 
     n->streams = load.streams;
     n->sessions = load.sessions;
     /* lines carry as much one way as the other: the fuller one counts */
-    n->bandwidth = st->bandwidth_in > st->bandwidth_out ? st->bandwidth_in : st->bandwidth_out;
+    n->bandwidth = !healthd_works                         ? 0
+                   : st->bandwidth_in > st->bandwidth_out ? st->bandwidth_in
+                                                          : st->bandwidth_out;
     return ERR_OK;
 }
 
@@ -137,7 +141,7 @@ static enum err read_measured(struct store *s, MDB_txn *txn, struct node_table *
     for (uint32_t i = 0; e == ERR_OK && i < t->count; i++) {
         struct node *n = &t->nodes[i];
         struct node_status st;
-        e = read_load(s, txn, n, &st);
+        e = read_load(s, txn, fresh, n, &st);
         if (e == ERR_OK && fresh) {
             n->health = st.health;
             n->health_since_ms = st.since_ms;
@@ -184,15 +188,17 @@ enum err store_nodes_read(struct store *s, struct node_table *t, uint64_t now_ms
     return e;
 }
 
-enum err store_loads_read(struct store *s, struct node_table *t)
+enum err store_loads_read(struct store *s, struct node_table *t, uint64_t now_ms)
 {
     MDB_txn *txn;
+    bool fresh = false;
     enum err e = read_begin(&s->live, &txn);
     if (e != ERR_OK)
         return e;
+    e = process_alive(s, txn, PROCESS_HEALTHD, &healthd_id, now_ms, &fresh);
     for (uint32_t i = 0; e == ERR_OK && i < t->count; i++) {
         struct node_status st;
-        e = read_load(s, txn, &t->nodes[i], &st);
+        e = read_load(s, txn, fresh, &t->nodes[i], &st);
     }
     read_end(&s->live, txn);
     return e;

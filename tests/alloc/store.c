@@ -187,7 +187,7 @@ static enum err reads_nodes(struct life *l)
 
 static enum err reads_loads(struct life *l)
 {
-    return store_loads_read(l->f->store, l->nodes);
+    return store_loads_read(l->f->store, l->nodes, t0);
 }
 
 static enum err reads_version(struct life *l)

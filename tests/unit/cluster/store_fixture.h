@@ -184,7 +184,7 @@ static inline void expect_load(struct store *s, const char *id, uint32_t streams
     struct node named = n;
     (void)snprintf(named.conf.id, sizeof named.conf.id, "%s", id);
     assert_int_equal(node_table_put(t, &named), ERR_OK);
-    assert_int_equal(store_loads_read(s, t), ERR_OK);
+    assert_int_equal(store_loads_read(s, t, t0), ERR_OK);
     assert_int_equal(t->nodes[0].streams, streams);
     assert_int_equal(t->nodes[0].sessions, sessions);
     node_table_destroy(t);

@@ -206,7 +206,7 @@ static void expect_streams(struct store *s, const char *id, uint32_t streams)
     (void)snprintf(n.conf.id, sizeof n.conf.id, "%s", id);
     assert_int_equal(node_table_create("demo", &t), ERR_OK);
     assert_int_equal(node_table_put(t, &n), ERR_OK);
-    assert_int_equal(store_loads_read(s, t), ERR_OK);
+    assert_int_equal(store_loads_read(s, t, t0), ERR_OK);
     assert_int_equal(t->nodes[0].streams, streams);
     node_table_destroy(t);
 }

@@ -58,10 +58,11 @@ static void test_node_get(void **state)
     assert_int_equal(store_node_get(s, "n1", &out, &etag), ERR_OK);
     assert_string_equal(out.conf.rtmp, "127.0.0.1:1936");
     assert_int_equal(out.streams, 1);
-    assert_int_equal(out.bandwidth, 30);
-    assert_int_equal(out.health, NODE_UNKNOWN); /* no healthd */
+    assert_int_equal(out.bandwidth, 0); /* no healthd */
+    assert_int_equal(out.health, NODE_UNKNOWN);
     beat(s, PROCESS_HEALTHD, (struct worker_id){.slot = 0}, clock_wall_ms());
     assert_int_equal(store_node_get(s, "n1", &out, &again), ERR_OK);
+    assert_int_equal(out.bandwidth, 30);
     assert_int_equal(out.health, NODE_UP);
     assert_int_equal(out.health_since_ms, 5);
     assert_true(again == etag); /* what is measured is no change of the record */
