@@ -425,9 +425,10 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
     const bool known_stream = s->kind == SESSION_PUBLISH || r->publication != 0;
     const struct node_link *n = rehome_fresh_link(s);
     const bool denied = fail == FAIL_REFUSED || (fail == FAIL_DIED && n && n->connected);
+    const bool began = n && n->state == NODE_LIVE;
     rehome_close_fresh(s);
     r->suspect = false;
-    s->last_fail = fail;
+    s->last_fail = denied && !began ? FAIL_REFUSED : fail; /* a hook says no by closing, too */
     if (fail == FAIL_REFUSED && !known_stream) {
         session_refused_by_node(s, now_ms);
         return;
