@@ -453,6 +453,10 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
         return;
     }
     rehome_look_up(s);
+    if (s->excluded_count == SESSION_EXCLUDED_MAX) { /* the next one could not be noted */
+        s->actions &= ~(unsigned)ACT_PLACE;
+        rehome_unplaced(s, now_ms);
+    }
 }
 
 /* ---- time ---- */

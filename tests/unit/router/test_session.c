@@ -560,6 +560,31 @@ static void nodes_restarted_one_after_the_other_refuse_nothing(void **state)
     stage_deinit(&stage);
 }
 
+/* More nodes than a session remembers: it waits a moment and begins anew, rather than to ask the
+ * last one again and again. */
+static void more_nodes_fail_than_are_remembered(void **state)
+{
+    (void)state;
+    stage_init(&stage);
+    stage.failover.max_moves = 5;
+    play_lines(&stage, to_relay);
+    stage_run_until(&stage, stage.now_ms + 2000);
+    assert_true(script_do(&stage, "node0 ended"));
+    for (int i = 2; i < SESSION_EXCLUDED_MAX + 1; i++) {
+        char line[32];
+        assert_true(script_do(&stage, "node0 failed"));
+        assert_int_equal(stage.s.rehome.phase, RH_LOOKUP);
+        snprintf(line, sizeof line, "placed n%d", i);
+        assert_true(script_do(&stage, line));
+    }
+    assert_true(script_do(&stage, "node0 failed"));
+    assert_int_equal(stage.s.rehome.phase, RH_WAIT);
+    assert_int_equal(stage.s.excluded_count, 0);
+    stage_run_until(&stage, stage.now_ms + 1000);
+    assert_int_equal(stage.s.rehome.phase, RH_LOOKUP);
+    stage_deinit(&stage);
+}
+
 /* Of a node that answers no pings no silence is known, so what is kept goes on growing old: also
  * after a move, once it has had failover.stall. */
 static void a_node_that_answers_no_pings_makes_nobody_keep_more(void **state)
@@ -693,6 +718,7 @@ int main(void)
         cmocka_unit_test(a_node_that_goes_mad_after_an_hour_is_left),
         cmocka_unit_test(a_reload_that_ends_halfway_is_still_to_be_done),
         cmocka_unit_test(nodes_restarted_one_after_the_other_refuse_nothing),
+        cmocka_unit_test(more_nodes_fail_than_are_remembered),
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(links_that_are_seldom_asked_keep_no_more),
         cmocka_unit_test(links_take_turns_though_they_began_together),
