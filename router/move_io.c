@@ -11,6 +11,7 @@ enum {
     MOVES_REST_MS = 500,     /* after a look that found none */
     MOVES_LOOKS_PER_MS = 4,  /* sessions: and longer where there are many of them */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
+    LEAVING_TRIES = 128,     /* in a look; if those find nowhere to go, nor do the others */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
 };
 
@@ -270,18 +271,22 @@ static void move_waiting_player(struct session_conn *c)
                     leave_if_waiting, c);
 }
 
-/* One that should move. True: a move has begun. */
+static bool may_try(const struct session_conn *c, uint64_t now_ms)
+{
+    return !c->dead && c->s.state == SESS_RELAY && now_ms >= c->move_after_ms;
+}
+
+/* One that should move. True: a move has begun. One that has nowhere to go is let alone: it takes
+ * no turn of others, and its client is watched as ever. */
 static bool move_one(struct session_conn *c, uint64_t now_ms)
 {
     struct worker *w = c->w;
     const struct session *s = &c->s;
-    if (c->dead || s->state != SESS_RELAY || now_ms < c->move_after_ms || s->seat.share)
-        return false;
     const bool leave = leaves_streams(w, s->node);
     c->move_after_ms = now_ms + MOVE_AGAIN_MS;
     if (s->kind == SESSION_PLAY && w->store)
         move_waiting_player(c);
-    if (s->kind == SESSION_PLAY)
+    if (s->kind == SESSION_PLAY || (leave && !place_finds_another(c)))
         return false;
     session_post(c, &(struct session_event){.kind = SE_MOVE,
                                             .cause = leave ? REHOME_DRAIN : REHOME_RELOAD,
@@ -324,6 +329,7 @@ void move_planned(struct worker *w)
     if (w->moves_allowed > per_turn + 1)
         w->moves_allowed = per_turn + 1;
     bool any = false;
+    uint32_t leaving = 0;
     for (struct session_conn *c = w->conns, *next; c; c = next) {
         next = c->next;
         if (w->moves_allowed < 1)
@@ -331,6 +337,11 @@ void move_planned(struct worker *w)
         if (!should_move(c, now_ms))
             continue;
         any = true;
+        if (!may_try(c, now_ms))
+            continue;
+        if (c->s.kind == SESSION_PUBLISH && leaves_streams(w, c->s.node) &&
+            leaving++ >= LEAVING_TRIES)
+            continue;
         if (move_one(c, now_ms))
             w->moves_allowed--;
     }

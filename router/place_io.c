@@ -482,6 +482,22 @@ static void decide(struct session_conn *c)
         placed(c, r.node->conf.id, r.reason, NULL, false);
 }
 
+bool place_finds_another(const struct session_conn *c)
+{
+    struct worker *w = c->w;
+    const struct place_request req = {
+        .key = &c->s.key,
+        .kind = PLACE_PUBLISH,
+        .exclude = &c->s.node,
+        .exclude_count = 1,
+        .now_wall_ms = clock_wall_ms(),
+        .now_mono_ms = clock_mono_ms(),
+    };
+    struct place_result r;
+    place(w->nodes, &w->config->placement, &req, NULL, &r);
+    return r.node != NULL;
+}
+
 static void on_claim_read(void *arg, enum err e, const struct claim *claim)
 {
     struct place_call *call = arg;

@@ -10,6 +10,8 @@ void place_session(struct session_conn *c);     /* ACT_PLACE; answers by session
 void place_release(struct session_conn *c);     /* ACT_RELEASE */
 void place_handed_over(struct session_conn *c); /* ACT_HANDED_OVER */
 void place_started(struct session_conn *c);     /* ACT_STARTED */
+/* A publisher: there is a node, by what is known now, that could take it from the one where it is. */
+bool place_finds_another(const struct session_conn *c);
 /* Reads the change log and wakes the sessions concerned. */
 void place_read_changes(struct worker *w);
 /* Every second or less often, when all has been written: players that were not sent where their stream is, and have nothing where they are. */

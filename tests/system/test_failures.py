@@ -73,6 +73,20 @@ def test_full_node_that_returns_has_its_streams_again(fakes, router, client, sta
     again.wait(lambda n: len(n.publishers) == 20)
 
 
+def test_streams_with_nowhere_to_go_are_let_alone(fakes, router, client):
+    """Their node is to be empty, the other one is full."""
+    leaves, full = fakes(2)
+    r = router([leaves, weir.node_entry(full, max_streams=1)], placement={"max_load_factor": 0})
+    publish_on(r, client, full, 1)
+    publish_on(r, client, leaves, 3)
+    mark = r.mark()
+    r.reload(nodes=[weir.node_entry(full, max_streams=1)])
+    time.sleep(1.5)  # each is looked at every second
+    assert not r.logs("stream_moving", since=mark)
+    r.reload(nodes=[weir.node_entry(full, max_streams=4)])
+    full.wait(lambda n: len(n.publishers) == 4)
+
+
 @pytest.mark.parametrize("kind", ["publish", "play"])
 @pytest.mark.parametrize("fault", ["down", "hang", "silent", "dies"])
 def test_client_lands_on_the_next_node(kind, fault, broken_home, client):
