@@ -147,11 +147,13 @@ void link_watch_due(struct session *s, uint64_t now_ms)
 void link_watch_suspect(struct session *s, uint64_t now_ms)
 {
     const uint64_t spread = s->env->failover->stall_ms / 16;
-    if (s->link_ping_ms == 0 || is_owed(s))
+    if (s->link_ping_ms == 0)
+        return;
+    s->link_suspected = true; /* also if it has been asked: one says it for all */
+    if (is_owed(s))
         return;
     const uint64_t at = now_ms + s->id % (spread + 1);
     s->link_asked_ms = 0;
-    s->link_suspected = true;
     if (at < s->link_ping_ms)
         s->link_ping_ms = at;
 }
