@@ -26,16 +26,24 @@ static struct session_conn *waiting_conn(struct setups_waiter *who)
     return (struct session_conn *)((char *)who - offsetof(struct session_conn, waiter));
 }
 
-/* A turn serves as many as there is room for, and passes over those who need none any more. */
-void session_dial_waiting(struct worker *w)
+/* Of each node's at most as many as can enter: those who need it no more, or whose dial fails at
+ * once, let others try, in the next turns. */
+static void dial_some(struct worker *w, uint32_t at)
 {
     struct setups_waiter *who;
+    for (int i = 0; i < SETUPS_PER_NODE && (who = setups_next(&w->setups, at)); i++)
+        session_run(waiting_conn(who));
+    if (setups_waits(&w->setups, at))
+        w->setups.left = true;
+}
+
+void session_dial_waiting(struct worker *w)
+{
     if (!w->setups.left)
         return;
     w->setups.left = false;
     for (uint32_t at = 0; at < w->setups.used; at++)
-        while ((who = setups_next(&w->setups, at)))
-            session_run(waiting_conn(who));
+        dial_some(w, at);
 }
 
 /* ---- the end ---- */

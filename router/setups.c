@@ -51,10 +51,15 @@ void setups_leave(struct setups *s, int at)
     s->left = true;
 }
 
+bool setups_waits(const struct setups *s, uint32_t at)
+{
+    return s->of[at].first && s->of[at].count < SETUPS_PER_NODE;
+}
+
 struct setups_waiter *setups_next(struct setups *s, uint32_t at)
 {
     struct setups_waiter *who = s->of[at].first;
-    if (!who || s->of[at].count >= SETUPS_PER_NODE)
+    if (!setups_waits(s, at))
         return NULL;
     setups_stop_waiting(who);
     return who;

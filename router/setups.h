@@ -36,6 +36,8 @@ void setups_leave(struct setups *s, int at);
 /* Of of[at]: who is to try again; it waits no more. NULL: there is no room, or nobody. Who does not
  * want to enter any more lets the next one try. */
 struct setups_waiter *setups_next(struct setups *s, uint32_t at);
+/* True: setups_next() has another one. */
+bool setups_waits(const struct setups *s, uint32_t at);
 void setups_stop_waiting(struct setups_waiter *who); /* does not wait: nothing */
 
 #endif
