@@ -19,6 +19,7 @@ import procs  # noqa: E402
 import weir  # noqa: E402
 
 DESCRIPTORS = 65536
+WRONG = ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped")  # of the load generator's counters
 
 
 def build_load():
@@ -259,6 +260,10 @@ def settings(entries):
         section, key = path.split(".", 1)
         found.setdefault(section, {})[key] = value
     return found
+
+
+def number(v):
+    return f"{v:.0f}" if abs(v) >= 100 else f"{v:.1f}" if abs(v) >= 10 else f"{v:.2f}"
 
 
 def update_doc(file, text, script):

@@ -22,9 +22,8 @@ import time
 import urllib.request
 
 import programs
-from programs import ROOT, Load, Program, procs, weir
+from programs import ROOT, WRONG, Load, Program, procs, weir
 
-WRONG = ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped")  # of the load generator's counters
 NODES = 3
 LEFT = 1  # the node that something happens to
 KNOWN_S = 3  # healthd knows the nodes
@@ -123,7 +122,7 @@ class Bench:
 
 
 def number(v):
-    return f"{v:.0f}" if abs(v) >= 100 or v == int(v) else f"{v:.1f}" if abs(v) >= 10 else f"{v:.2f}"
+    return str(v) if isinstance(v, int) else programs.number(v)
 
 
 def cell(values):

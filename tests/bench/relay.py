@@ -22,10 +22,9 @@ import tempfile
 import time
 
 import programs
-from programs import ROOT, Load, Weir, procs
+from programs import ROOT, WRONG, Load, Weir, number, procs
 
 GB = 1e9
-WRONG = ("lost", "repeated", "corrupt", "disconnects", "failed", "skipped")  # of the load generator's counters
 # Seconds of warm-up, the same for all relays, and of measuring; at most so many runs of what says little. Through a warm-up
 # of publishers what Weir keeps of their streams becomes whole (failover.reach and a group of pictures, and as long again where
 # a stream takes longer to fill the blocks it is received into): then it takes no more memory from the system than it gives up.
@@ -339,10 +338,6 @@ TARGETS = [
         ("9,000 publishers", "scale_9000", WEIR),
     )
 ]
-
-
-def number(v):
-    return f"{v:.0f}" if abs(v) >= 100 else f"{v:.1f}" if abs(v) >= 10 else f"{v:.2f}"
 
 
 class Results:

@@ -19,7 +19,8 @@ def load_binary():
 def bench(tmp_path, only, *more):
     file = tmp_path / "bench.json"
     build = pathlib.Path(weir.binary()).parents[1]
-    argv = [sys.executable, str(SCRIPTS / "relay.py"), "--let-sleep", "--runs", "1", "--seconds", "1", "--settle", "0.2", "--size", "0.05", "--only", only]
+    argv = [sys.executable, str(SCRIPTS / "relay.py"), "--let-sleep", "--runs", "1", "--seconds", "1", "--settle", "0.2"]
+    argv += ["--size", "0.05", "--only", only]
     argv += ["--proxies", "direct,weir,weir-shared", "--build", str(build), "--load", load_binary(), "--json", str(file), *more]
     done = procs.run(argv, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
