@@ -452,11 +452,12 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
         rehome_enter(s, RH_WAIT, now_ms + REHOME_AGAIN_MS);
         return;
     }
-    rehome_look_up(s);
-    if (s->excluded_count == SESSION_EXCLUDED_MAX) { /* the next one could not be noted */
-        s->actions &= ~(unsigned)ACT_PLACE;
-        rehome_unplaced(s, now_ms);
+    if (s->excluded_count < SESSION_EXCLUDED_MAX) {
+        rehome_look_up(s);
+        return;
     }
+    rehome_enter(s, RH_LOOKUP, 0); /* one more could not be noted, and would be asked without end */
+    rehome_unplaced(s, now_ms);
 }
 
 /* ---- time ---- */
