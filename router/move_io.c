@@ -104,7 +104,7 @@ void move_attached(struct session_conn *c)
     if (c->s.state != SESS_REHOME) /* else it is on its node still */
         place_put_record(c);
     place_read_changes(c->w); /* others of this worker may not have heard of the move yet */
-    place_mark_audience(c->w, &key);
+    place_audience_changed(c->w, &key);
 }
 
 static void count_move(const struct session_conn *c)

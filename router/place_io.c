@@ -12,8 +12,10 @@ enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
-    REFRESH_AT_ONCE = 40, /* of more than 4,000 sessions each is written less often than that */
-    ASTRAY_MS = 8000,     /* at most, before a player tries again the node that its stream is on */
+    REFRESH_AT_ONCE = 40,  /* of more than 4,000 sessions each is written less often than that */
+    TELL_WITHIN_US = 4000, /* in a turn of the loop sessions are told of changes */
+    TELL_AT_ONCE = 32,
+    ASTRAY_MS = 8000, /* at most, before a player tries again the node that its stream is on */
 };
 
 /* A store call on its way: answers to older ones are stale. */
@@ -171,16 +173,19 @@ static uint64_t epoch_followed(const struct session_conn *c)
     return followed == 0 && c->s.state == SESS_RELAY ? c->told_epoch : followed;
 }
 
+static struct session_conn *conn_of(struct stream_member *m)
+{
+    return (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
+}
+
 /* Says in the store how far this worker's players of the stream are. */
-void place_mark_audience(struct worker *w, const struct stream_key *key)
+static void mark_audience(struct worker *w, struct stream_member *first)
 {
     uint64_t epoch = 0;
     bool cut = true;
     struct worker_id mover = {0};
-    for (struct stream_member *m = stream_index_first(&w->streams, key); m;
-         m = stream_index_next(m)) {
-        const struct session_conn *c =
-            (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
+    for (struct stream_member *m = first; m; m = stream_index_next(m)) {
+        const struct session_conn *c = conn_of(m);
         const struct session_rehome *r = &c->s.rehome;
         const uint64_t followed = epoch_followed(c);
         if (c->dead || c->s.kind != SESSION_PLAY || followed == 0)
@@ -195,11 +200,26 @@ void place_mark_audience(struct worker *w, const struct stream_key *key)
     }
     if (epoch == 0 || !w->store)
         return;
-    const enum err e = store_audience_mark(w->store, key, &w->id, epoch, cut);
+    const enum err e = store_audience_mark(w->store, first->key, &w->id, epoch, cut);
     if (e != ERR_NOT_FOUND)
         (void)worker_store_ok(w, e, "audience");
     if (strcmp(mover.router, w->id.router) == 0 && mover.slot < WORKERS_MAX)
         worker_ring(w, UINT64_C(1) << mover.slot);
+}
+
+void place_audience_changed(struct worker *w, const struct stream_key *key)
+{
+    stream_index_want(&w->streams, STREAM_AUDIENCE, key);
+}
+
+/* Players that do not know of the move yet have not followed it: their stream waits until they do.
+ */
+void place_mark_audiences(struct worker *w)
+{
+    struct stream_member *m;
+    while ((m = stream_index_take(&w->streams, STREAM_AUDIENCE)))
+        if (!stream_index_wanted(&w->streams, STREAM_TELL, m->key))
+            mark_audience(w, m);
 }
 
 void place_started(struct session_conn *c)
@@ -209,7 +229,7 @@ void place_started(struct session_conn *c)
         return;
     place_read_changes(
         c->w); /* it asked; others of this worker may not have heard of the move yet */
-    place_mark_audience(c->w, &key);
+    place_audience_changed(c->w, &key);
 }
 
 /* ---- placing ---- */
@@ -625,7 +645,7 @@ void place_release(struct session_conn *c)
     delete_record(c);
     share_left(c);
     if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
-        place_mark_audience(w, &ended->key);
+        place_audience_changed(w, &ended->key);
     if (ended->epoch == 0 || !w->store)
         return;
     count_stream(w, c->s.node, false);
@@ -725,29 +745,50 @@ static void log_player_moved(struct session_conn *c, const struct claim *claim)
         log_text(K_NODE, claim->node), log_u64(K_EPOCH, claim->epoch));
 }
 
-/* The index changes while sessions act on the news, so the search begins anew after each: what has
- * acted is no longer concerned. */
+static bool is_late(const struct worker *w)
+{
+    return clock_mono_us() >= w->tell_until_us;
+}
+
+static void tell_session(struct session_conn *c, const struct claim *claim)
+{
+    struct session_event ev;
+    if (!concerns(c, claim, &ev))
+        return;
+    c->mover = claim->worker;
+    if (claim->epoch > c->told_epoch)
+        c->said.failed = c->said.astray = false;
+    if (ev.kind == SE_STREAM_MOVED && !ev.follow && strcmp(c->s.node, ev.node) != 0)
+        log_player_moved(c, claim);
+    c->told_epoch = claim->epoch;
+    session_post(c, &ev);
+}
+
+static uint32_t collect_concerned(const struct worker *w, const struct claim *claim,
+                                  struct session_conn *some[TELL_AT_ONCE])
+{
+    uint32_t count = 0;
+    struct session_event ev;
+    for (struct stream_member *m = stream_index_first(&w->streams, &claim->key);
+         m && count < TELL_AT_ONCE; m = stream_index_next(m))
+        if (concerns(conn_of(m), claim, &ev))
+            some[count++] = conn_of(m);
+    return count;
+}
+
+/* The index changes while sessions act on the news: who has acted is no longer concerned. Of
+ * thousands the last ones are told in later turns of the loop. */
 static void tell_sessions(struct worker *w, const struct claim *claim)
 {
-    bool told = true;
-    while (told) {
-        told = false;
-        for (struct stream_member *m = stream_index_first(&w->streams, &claim->key); m;
-             m = stream_index_next(m)) {
-            struct session_conn *c =
-                (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
-            struct session_event ev;
-            if (!concerns(c, claim, &ev))
-                continue;
-            c->mover = claim->worker;
-            if (claim->epoch > c->told_epoch)
-                c->said.failed = c->said.astray = false;
-            if (ev.kind == SE_STREAM_MOVED && !ev.follow && strcmp(c->s.node, ev.node) != 0)
-                log_player_moved(c, claim);
-            c->told_epoch = claim->epoch;
-            session_post(c, &ev);
-            told = true;
-            break;
+    struct session_conn *some[TELL_AT_ONCE];
+    uint32_t count;
+    while ((count = collect_concerned(w, claim, some)) > 0) {
+        for (uint32_t i = 0; i < count; i++)
+            if (some[i]->member.key && strcmp(some[i]->s.key.text, claim->key.text) == 0)
+                tell_session(some[i], claim);
+        if (is_late(w)) {
+            stream_index_want(&w->streams, STREAM_TELL, &claim->key);
+            return;
         }
     }
 }
@@ -765,68 +806,17 @@ static void collect(void *arg, const struct store_change *change)
         b->claims[b->count++] = change->claim;
 }
 
-struct recheck {
-    struct worker *w;
-    struct stream_key key;
-};
-
-static void recheck(void *arg, enum err e, const struct claim *claim)
-{
-    struct recheck *r = arg;
-    if (e == ERR_OK)
-        tell_sessions(r->w, claim);
-    free(r);
-}
-
 static bool is_placed(const struct session_conn *c)
 {
     return c->s.placed;
 }
 
-static int by_stream(const void *a, const void *b)
+/* The claims of those sessions' streams are to be asked for. */
+static void recheck_those(struct worker *w, bool (*which)(const struct session_conn *c))
 {
-    const struct recheck *x = *(struct recheck *const *)a, *y = *(struct recheck *const *)b;
-    return strcmp(x->key.text, y->key.text);
-}
-
-/* Each stream once: an answer is for all of its sessions. How many are left. */
-static uint32_t drop_repeated(struct recheck **all, uint32_t count)
-{
-    uint32_t kept = 0;
-    qsort(all, count, sizeof *all, by_stream);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kept > 0 && by_stream(&all[kept - 1], &all[i]) == 0)
-            free(all[i]);
-        else
-            all[kept++] = all[i];
-    }
-    return kept;
-}
-
-/* Asks for the claims of those sessions' streams. Acting on an answer changes the list of sessions,
- * so the streams are noted first. False: without memory for all of them, so it is still to be done.
- */
-static bool recheck_those(struct worker *w, bool (*which)(const struct session_conn *c))
-{
-    struct recheck **all = calloc(w->conn_count + 1, sizeof(struct recheck *));
-    uint32_t count = 0;
-    bool complete = true;
-    if (!all)
-        return false;
-    for (const struct session_conn *c = w->conns; c; c = c->next) {
-        if (!which(c))
-            continue;
-        if ((all[count] = malloc(sizeof **all)))
-            *all[count++] = (struct recheck){.w = w, .key = c->s.key};
-        else
-            complete = false;
-    }
-    count = drop_repeated(all, count);
-    for (uint32_t i = 0; i < count; i++)
-        store_claim_get(w->store, &all[i]->key, w->config->placement.hold_ms, worker_claims_ms(w),
-                        recheck, all[i]);
-    free(all);
-    return complete;
+    for (const struct session_conn *c = w->conns; c; c = c->next)
+        if (which(c))
+            stream_index_want(&w->streams, STREAM_TELL, &c->s.key);
 }
 
 /* False: nothing more to read. */
@@ -838,9 +828,14 @@ static bool read_batch(struct worker *w)
                          "changes"))
         return false;
     if (lost || w->recheck_due) /* we fell behind the change log */
-        w->recheck_due = !recheck_those(w, is_placed);
-    for (uint32_t i = 0; i < batch.count; i++)
-        tell_sessions(w, &batch.claims[i]);
+        recheck_those(w, is_placed);
+    w->recheck_due = false;
+    for (uint32_t i = 0; i < batch.count; i++) {
+        if (is_late(w))
+            stream_index_want(&w->streams, STREAM_TELL, &batch.claims[i].key);
+        else
+            tell_sessions(w, &batch.claims[i]);
+    }
     return batch.count > 0;
 }
 
@@ -850,12 +845,42 @@ void place_read_changes(struct worker *w)
         w->reading_changes) /* what a session does about a change is read by the loop below */
         return;
     w->reading_changes = true;
+    w->tell_until_us = clock_mono_us() + TELL_WITHIN_US;
     while (read_batch(w))
         ;
     w->reading_changes = false;
 }
 
+static void on_claim_again(void *arg, enum err e, const struct claim *claim)
+{
+    struct worker *w = arg;
+    if (e == ERR_OK)
+        tell_sessions(w, claim);
+    else if (e != ERR_NOT_FOUND && !worker_store_ok(w, e, "claim"))
+        w->recheck_due = true;
+}
+
+void place_tell_more(struct worker *w)
+{
+    struct stream_member *m;
+    if (!w->store || w->reading_changes)
+        return;
+    w->reading_changes = true;
+    w->tell_until_us = clock_mono_us() + TELL_WITHIN_US;
+    do {
+        m = stream_index_take(&w->streams, STREAM_TELL);
+        if (!m)
+            break;
+        const struct stream_key key = *m->key;
+        stream_index_want(&w->streams, STREAM_AUDIENCE, &key);
+        store_claim_get(w->store, &key, w->config->placement.hold_ms, worker_claims_ms(w),
+                        on_claim_again, w);
+    } while (!is_late(w));
+    w->reading_changes = false;
+    place_read_changes(w); /* what they did about it */
+}
+
 void place_look_again(struct worker *w)
 {
-    (void)recheck_those(w, is_stranded); /* without memory: the next time */
+    recheck_those(w, is_stranded);
 }

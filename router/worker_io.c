@@ -451,6 +451,23 @@ static void count_turn(struct worker *w)
         w->turn_max_us = wall_us < UINT32_MAX ? (uint32_t)wall_us : UINT32_MAX;
 }
 
+static void on_tell(struct ev_loop *loop, ev_idle *watcher, int events)
+{
+    (void)loop;
+    (void)events;
+    place_tell_more(watcher->data);
+}
+
+/* Some are told in the next turn, and that is at once. */
+static void watch_untold(struct worker *w)
+{
+    const bool any = w->streams.tasks[STREAM_TELL].first != NULL;
+    if (any && !ev_is_active(&w->tell))
+        ev_idle_start(w->loop, &w->tell);
+    else if (!any && ev_is_active(&w->tell))
+        ev_idle_stop(w->loop, &w->tell);
+}
+
 /* The loop goes to sleep: what it did since it woke was one turn. */
 static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
@@ -458,6 +475,8 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct worker *w = watcher->data;
     session_run_soon(w);
     session_dial_waiting(w);
+    place_mark_audiences(w);
+    watch_untold(w);
     session_free_dead(w);
     ev_set_io_collect_interval(loop, w->setting_up ? 0.0 : (double)w->rest.us / 1e6);
     w->setting_up = false;
@@ -694,9 +713,11 @@ static void start_watchers(struct worker *w)
     ev_set_priority(&w->turn_begin, EV_MAXPRI);
     ev_idle_init(&w->deliver, on_deliver);
     ev_set_priority(&w->deliver, EV_MAXPRI); /* other events do not put it off */
+    ev_idle_init(&w->tell, on_tell);
+    ev_set_priority(&w->tell, EV_MAXPRI);
     w->poll.data = w->second.data = w->accept_pause.data = w->grace.data = w;
     w->doorbell.data = w->hup.data = w->term.data = w->turn_end.data = w->turn_begin.data = w;
-    w->deliver.data = w;
+    w->deliver.data = w->tell.data = w;
     ev_timer_start(loop, &w->poll);
     ev_timer_start(loop, &w->second);
     ev_io_start(loop, &w->doorbell);

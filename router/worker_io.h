@@ -77,6 +77,8 @@ struct worker {
 
     struct admission admission;
     struct stream_index streams;
+    ev_idle tell;                                      /* while there is STREAM_TELL to do */
+    uint64_t tell_until_us;                            /* monotonic; the rest in the next turn */
     struct stream_index shares;                        /* struct shared_stream */
     struct session_conn *deliver_first, *deliver_last; /* have something to be sent */
     ev_idle deliver;                                   /* while there are any */

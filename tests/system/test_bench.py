@@ -6,6 +6,7 @@ import sys
 
 import nodes
 import procs
+import pytest
 import weir
 
 SCRIPTS = nodes.ROOT / "tests" / "bench"
@@ -49,16 +50,23 @@ def test_setups_and_memory(tmp_path):
     assert "| PSS KiB per idle session at 2,000 <= 12 |" in text
 
 
-def test_moves(tmp_path):
-    """In the default configuration; 60 links to a node, which take turns at pings."""
+@pytest.mark.parametrize(
+    "load, events",
+    [
+        (["--publishers", "60", "--players", "120", "--kbits", "100"], ["kill", "hang"]),
+        (["--publishers", "4", "--players", "1200", "--kbits", "24", "--fps", "2"], ["drain"]),
+    ],
+    ids=["streams", "audience"],
+)
+def test_moves(tmp_path, load, events):
+    """In the default configuration: 60 links to a node, which take turns at pings; 300 players of a stream, told in more than one turn."""
     file = tmp_path / "bench.json"
     build = pathlib.Path(weir.binary()).parents[1]
-    argv = [sys.executable, str(SCRIPTS / "rehome.py"), "--runs", "1", "--publishers", "60", "--players", "120"]
-    argv += ["--kbits", "100", "--events", "kill,hang"]
+    argv = [sys.executable, str(SCRIPTS / "rehome.py"), "--runs", "1", *load, "--events", ",".join(events)]
     done = procs.run([*argv, "--build", str(build), "--load", load_binary(), "--json", str(file)], timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     for event, runs in json.loads(file.read_text()).items():
         (figures,) = runs
         assert figures["sessions"] > 30 and figures["wrong"] == 0, event
         assert 0 < figures["longest_ms"] < 10000, event
-    assert "| messages lost, repeated, damaged; clients cut off | 0 | 0 |" in done.stdout
+    assert "| messages lost, repeated, damaged; clients cut off " + "| 0 " * len(events) + "|" in done.stdout
