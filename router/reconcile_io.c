@@ -8,6 +8,8 @@
 #include "router/place_io.h"
 #include "router/session_io.h"
 
+enum { WRITE_WITHIN_US = 10000 }; /* in a call; the rest soon */
+
 struct left_claim {
     struct stream_key key;
     uint64_t epoch;
@@ -26,10 +28,18 @@ struct left {
     uint32_t session_count;
     struct left_claim claims[STORE_WRITE_RECORDS];
     uint32_t claim_count;
-    struct moved_stream moved[STORE_WRITE_RECORDS];
+    struct moved_stream *moved; /* a session has one stream: own_count of them at most */
     uint32_t moved_count;
-    bool moving; /* of some it is not known yet where they will be */
+    bool moving;       /* of some it is not known yet where they will be */
+    uint64_t until_us; /* monotonic */
+    uint64_t errors;   /* of the store, before */
 };
+
+/* What else there is to be written waits for the next call. */
+static bool is_enough(const struct left *l)
+{
+    return l->w->process.store_errors != l->errors || clock_mono_us() >= l->until_us;
+}
 
 static int by_id(const void *a, const void *b)
 {
@@ -41,7 +51,8 @@ static int by_id(const void *a, const void *b)
 static bool collect_own(struct left *l)
 {
     l->own = malloc((l->w->conn_count + 1) * sizeof(struct session_conn *));
-    if (!l->own)
+    l->moved = malloc((l->w->conn_count + 1) * sizeof *l->moved);
+    if (!l->own || !l->moved)
         return false;
     for (struct session_conn *c = l->w->conns; c; c = c->next)
         if (!c->dead && !c->s.leads)
@@ -106,74 +117,84 @@ static bool look_at_claim(void *arg, const struct claim *claim)
             (struct moved_stream){.publisher = c, .on_its_way = says_where(claim, &c->s)};
     else
         l->moving = l->moving || is_moving(&c->s);
-    return l->claim_count < STORE_WRITE_RECORDS && l->moved_count < STORE_WRITE_RECORDS;
+    return l->claim_count < STORE_WRITE_RECORDS;
 }
 
-/* False: not all of it could be done now. */
-static bool remove_left(const struct left *l)
+static void remove_left(const struct left *l)
 {
     struct worker *w = l->w;
-    bool done = l->session_count < STORE_WRITE_RECORDS && l->claim_count < STORE_WRITE_RECORDS &&
-                l->moved_count < STORE_WRITE_RECORDS;
     for (uint32_t i = 0; i < l->session_count; i++) {
         const enum err e = store_session_delete(w->store, l->sessions[i]);
         if (e != ERR_NOT_FOUND)
-            done = worker_store_ok(w, e, "session record") && done;
+            (void)worker_store_ok(w, e, "session record");
     }
     for (uint32_t i = 0; i < l->claim_count; i++) {
         const struct left_claim *c = &l->claims[i];
         const enum err e = store_claim_release(w->store, &c->key, c->epoch, true, clock_wall_ms());
         if (e != ERR_NOT_FOUND && e != ERR_CONFLICT)
-            done = worker_store_ok(w, e, "claim") && done;
+            (void)worker_store_ok(w, e, "claim");
     }
-    return done;
+    if (l->session_count == STORE_WRITE_RECORDS || l->claim_count == STORE_WRITE_RECORDS)
+        w->missed_more = true;
 }
 
-/* What fails sets store_missed. */
 static void write_moved(const struct left *l)
 {
-    for (uint32_t i = 0; i < l->moved_count; i++)
+    for (uint32_t i = 0; i < l->moved_count; i++) {
+        if (is_enough(l)) {
+            l->w->missed_more = true;
+            return;
+        }
         if (!l->moved[i].publisher->dead)
             move_write_claim(l->moved[i].publisher, l->moved[i].on_its_way);
+    }
 }
 
 /* Publishers that were placed without one; of those on their way the next call knows more. */
-static void take_missed(const struct left *l)
+static void take_missed(struct left *l)
 {
     struct worker *w = l->w;
-    const uint64_t errors = w->process.store_errors;
-    uint32_t taken = 0;
     for (uint32_t i = 0; i < l->own_count; i++) {
         struct session_conn *c = l->own[i];
         const struct session *s = &c->s;
         if (c->dead || s->kind != SESSION_PUBLISH || !s->placed || s->claim_epoch != 0)
             continue;
-        if (!place_misses_claim(c) || w->process.store_errors != errors ||
-            taken == STORE_WRITE_RECORDS) {
-            w->store_missed = true;
-            continue;
+        if (!place_misses_claim(c)) {
+            l->moving = true;
+        } else if (is_enough(l)) {
+            w->missed_more = true;
+            return;
+        } else {
+            place_take_missed_claim(c);
         }
-        taken++;
-        place_take_missed_claim(c);
     }
+}
+
+/* Whatever fails sets store_missed. */
+static void reconcile_all(struct left *l)
+{
+    struct worker *w = l->w;
+    if (!collect_own(l)) {
+        w->store_missed = true;
+        return;
+    }
+    if (!worker_store_ok(w, store_sessions_list(w->store, look_at_session, l), "sessions") ||
+        !worker_store_ok(w, store_claims_list(w->store, look_at_claim, l), "claims"))
+        return;
+    l->until_us = clock_mono_us() + WRITE_WITHIN_US;
+    remove_left(l);
+    write_moved(l);
+    take_missed(l);
 }
 
 void reconcile(struct worker *w)
 {
-    struct left l = {.w = w};
-    w->store_missed = false; /* whatever fails from here on sets it */
-    if (!collect_own(&l)) {
-        w->store_missed = true;
-        return;
-    }
-    if (!worker_store_ok(w, store_sessions_list(w->store, look_at_session, &l), "sessions") ||
-        !worker_store_ok(w, store_claims_list(w->store, look_at_claim, &l), "claims") ||
-        !remove_left(&l))
-        w->store_missed = true;
-    else
-        write_moved(&l);
-    if (!w->store_missed)
-        take_missed(&l);
-    w->store_missed = w->store_missed || l.moving;
+    struct left l = {
+        .w = w, .errors = w->process.store_errors, .until_us = clock_mono_us() + WRITE_WITHIN_US};
+    w->store_missed = w->missed_more = false;
+    reconcile_all(&l);
+    w->missed_more = w->missed_more && w->process.store_errors == l.errors;
+    w->store_missed = w->store_missed || w->missed_more || l.moving;
     free(l.own);
+    free(l.moved);
 }

@@ -347,6 +347,8 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     move_planned(w);
     if (w->hints_left)
         sweep_hints(w);
+    if (w->missed_more)
+        reconcile(w);
     rest_decide(&w->rest, clock_mono_us(), clock_thread_sleeps(), w->relay_events,
                 w->config->relay.coalesce_us);
     w->relay_events = 0;

@@ -60,6 +60,7 @@ struct worker {
     struct store *store; /* NULL: could not be opened */
     struct store_outage outage;
     bool store_missed; /* something may not have been written since the last reconcile() */
+    bool missed_more;  /* which had no time for all of it */
     struct node_table *nodes;
     bool panic;
     struct node_generation *generations; /* generation_count of NODES_MAX */

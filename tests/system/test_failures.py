@@ -280,12 +280,12 @@ def test_paused_node_hangs_nobody_else(cluster, router, client):
 def on_small_disk(router, stack, tmp_path):
     """make(nodes, ...) -> (router, API, the disk that the store is on)."""
 
-    def make(nodes, **config):
+    def make(nodes, workers=2, **config):
         disk = Disk(tmp_path / "disk", size="8m")
         stack.append(disk)
         if not disk.small:
             pytest.skip("a small disk needs root")
-        r = router(nodes, workers=2, cluster={"store": f"lmdb:{disk.path}/store", "live": f"{disk.path}/live"}, **config)
+        r = router(nodes, workers=workers, cluster={"store": f"lmdb:{disk.path}/store", "live": f"{disk.path}/live"}, **config)
         a = api.Admin(tmp_path / "admin", r)
         stack.append(a)
         return r, a, disk
@@ -348,6 +348,27 @@ def test_node_dies_while_the_disk_is_full(cluster, on_small_disk, client, publis
     assert late.play("kept")[0] == "NetStream.Play.Start"
     (first,) = late.recv_media(1, types=(rtmp.VIDEO,))
     viewer.recv_until(lambda m: m.type == rtmp.VIDEO and m.ts > first.ts)
+
+
+def test_node_with_many_streams_dies_while_the_disk_is_full(fakes, on_small_disk, client):
+    """More than are written at once: all of them are where the store says, soon after it can be written."""
+    if not shutil.which("mdb_copy"):
+        pytest.skip("mdb_copy is not there (Debian: lmdb-utils)")
+    two = fakes(2)
+    r, a, disk = on_small_disk(two, workers=1)
+    publishers = {f"s{i}": client(r) for i in range(300)}
+    for name, c in publishers.items():
+        assert c.publish(name)[0] == "NetStream.Publish.Start"
+    stays, goes = sorted(two, key=lambda n: len(n.publishers))
+    there = len(goes.publishers)
+    assert there > 110
+    mark = r.mark()
+    disk.fill_for_good(disk.path / "live")
+    r.wait_log("store_failed", since=mark)
+    goes.stop()
+    procs.eventually(lambda: len(r.logs("stream_moved", since=mark, node=stays.id)) == there, what="all streams have moved")
+    disk.empty()
+    procs.eventually(lambda: [s["node"] for s in a.items("/api/v1/streams")] == [stays.id] * len(publishers), what="so it is known")
 
 
 def test_publisher_that_came_while_the_disk_was_full(cluster, on_small_disk, client):
