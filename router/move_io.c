@@ -12,6 +12,7 @@ enum {
     MOVES_LOOKS_PER_MS = 4,  /* sessions: and longer where there are many of them */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
     LEAVING_TRIES = 128,     /* in a look; if those find nowhere to go, nor do the others */
+    MOVES_WITHIN_US = 2000,  /* in a look; the others are tried in the next one */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
 };
 
@@ -198,27 +199,17 @@ void move_ask_publisher(struct session_conn *c)
 
 /* ---- planned moves ---- */
 
-static struct node_generation *generation_of(struct worker *w, const char *id)
-{
-    for (uint32_t i = 0; i < w->generation_count; i++)
-        if (strcmp(w->generations[i].id, id) == 0)
-            return &w->generations[i];
-    return NULL;
-}
-
 static bool note_generation(void *arg, const struct node_status *st)
 {
     struct worker *w = arg;
-    struct node_generation *g = generation_of(w, st->id);
-    if (!g && w->generation_count < NODES_MAX) {
-        g = &w->generations[w->generation_count++];
-        *g = (struct node_generation){.generations = st->generations};
-        memcpy(g->id, st->id, sizeof g->id);
-    } else if (g && g->generations != st->generations) {
-        if (g->generations != 0 && st->generations > g->generations)
-            w->moves_until_ms = (g->changed_ms = clock_mono_ms()) + MOVES_LOOK_MS;
-        g->generations = st->generations;
+    struct node *n = node_table_find(w->nodes, st->id);
+    if (!n || n->notes.generations == st->generations)
+        return true;
+    if (n->notes.generations != 0 && st->generations > n->notes.generations) {
+        n->notes.reloaded_ms = clock_mono_ms();
+        w->moves_until_ms = n->notes.reloaded_ms + MOVES_LOOK_MS;
     }
+    n->notes.generations = st->generations;
     return true;
 }
 
@@ -227,21 +218,19 @@ void move_read_generations(struct worker *w)
     (void)worker_store_ok(w, store_status_list(w->store, note_generation, w), "node status");
 }
 
-static bool leaves_streams(const struct worker *w, const char *id)
+static bool must_leave(const struct node *n) /* NULL: it is in the list no more */
 {
-    const struct node *n = node_table_get(w->nodes, id);
     return !n || n->admin != NODE_ENABLED || n->leaving;
 }
 
 /* It may have a process of the node that nobody reaches any more: one that was dialled between the
  * change and our hearing of it may have the new one. */
-static bool is_outdated(const struct session_conn *c, uint64_t now_ms)
+static bool is_outdated(const struct session_conn *c, const struct node *n, uint64_t now_ms)
 {
     const struct session *s = &c->s;
-    const struct node_generation *g = generation_of(c->w, s->node);
-    return g && g->changed_ms != 0 && s->current >= 0 &&
-           c->nodes[s->current].dialled_ms < g->changed_ms &&
-           now_ms >= g->changed_ms + RELOAD_SETTLE_MS;
+    return n && n->notes.reloaded_ms != 0 && s->current >= 0 &&
+           c->nodes[s->current].dialled_ms < n->notes.reloaded_ms &&
+           now_ms >= n->notes.reloaded_ms + RELOAD_SETTLE_MS;
 }
 
 /* The stream is on the player's node, and yet the player has had nothing of it: it came when the
@@ -250,7 +239,7 @@ static bool is_beside(const struct session_conn *c, const struct claim *claim)
 {
     return claim->state == CLAIM_LIVE && claim->next[0] == '\0' &&
            strcmp(claim->node, c->s.node) == 0 && !c->s.rehome.splice.any &&
-           is_outdated(c, clock_mono_ms());
+           is_outdated(c, node_table_get(c->w->nodes, c->s.node), clock_mono_ms());
 }
 
 static void leave_if_waiting(void *arg, enum err e, const struct claim *claim)
@@ -282,7 +271,7 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
 {
     struct worker *w = c->w;
     const struct session *s = &c->s;
-    const bool leave = leaves_streams(w, s->node);
+    const bool leave = must_leave(node_table_get(w->nodes, s->node));
     c->move_after_ms = now_ms + MOVE_AGAIN_MS;
     if (s->kind == SESSION_PLAY && w->store)
         move_waiting_player(c);
@@ -311,17 +300,16 @@ static bool moves_wanted(struct worker *w, uint64_t now_ms)
 }
 
 /* Now, or when it may. */
-static bool should_move(struct session_conn *c, uint64_t now_ms)
+static bool should_move(const struct session_conn *c, const struct node *n, uint64_t now_ms)
 {
-    const struct session *s = &c->s;
-    return s->node[0] != '\0' && !s->seat.share &&
-           (leaves_streams(c->w, s->node) || is_outdated(c, now_ms));
+    return c->s.node[0] != '\0' && !c->s.seat.share && (must_leave(n) || is_outdated(c, n, now_ms));
 }
 
+/* What is left of them is tried at the next poll: who has been tried has its move_after_ms. */
 void move_planned(struct worker *w)
 {
     const double per_turn = w->config->failover.moves_per_second * (STORE_POLL_MS / 1000.0);
-    const uint64_t now_ms = clock_mono_ms();
+    const uint64_t now_ms = clock_mono_ms(), until_us = clock_mono_us() + MOVES_WITHIN_US;
     const bool rests = w->moves_version == w->nodes->version && now_ms < w->moves_rest_until_ms;
     if (w->config->failover.max_moves == 0 || rests || !moves_wanted(w, now_ms))
         return;
@@ -334,14 +322,16 @@ void move_planned(struct worker *w)
         next = c->next;
         if (w->moves_allowed < 1)
             return;
-        if (!should_move(c, now_ms))
+        const struct node *n = node_table_get(w->nodes, c->s.node);
+        if (!should_move(c, n, now_ms))
             continue;
         any = true;
         if (!may_try(c, now_ms))
             continue;
-        if (c->s.kind == SESSION_PUBLISH && leaves_streams(w, c->s.node) &&
-            leaving++ >= LEAVING_TRIES)
+        if (c->s.kind == SESSION_PUBLISH && must_leave(n) && leaving++ >= LEAVING_TRIES)
             continue;
+        if (clock_mono_us() >= until_us)
+            return;
         if (move_one(c, now_ms))
             w->moves_allowed--;
     }
@@ -358,9 +348,10 @@ static const char *why_not_to(const struct session_conn *c, const char *node)
         return NULL;
     if (strcmp(node, c->s.node) == 0)
         return "the stream is on that node already";
-    if (!node_table_get(c->w->nodes, node))
+    const struct node *n = node_table_get(c->w->nodes, node);
+    if (!n)
         return "that node is not known here yet";
-    return leaves_streams(c->w, node) ? "that node is being drained, or is disabled" : NULL;
+    return must_leave(n) ? "that node is being drained, or is disabled" : NULL;
 }
 
 /* What came of it, for people. NULL: nothing, *failed says why. */

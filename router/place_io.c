@@ -85,7 +85,7 @@ static void note_pings(struct worker *w, const struct session *s)
     const bool answered = s->current >= 0 && s->links[s->current].link.pings_answered > 0;
     struct node *n = answered ? node_table_find(w->nodes, s->node) : NULL;
     if (n)
-        n->answers_pings = true;
+        n->notes.answers_pings = true;
 }
 
 void place_put_record(struct session_conn *c)
@@ -561,9 +561,10 @@ void place_node_failed(struct session_conn *c)
     w->process.failed_dials += dial;
     if (n) {
         const uint64_t now = clock_mono_ms();
-        n->dial_failed_ms = now;
-        if (w->store && (n->dial_told_ms == 0 || now - n->dial_told_ms >= DIAL_FAILED_EVERY_MS)) {
-            n->dial_told_ms = now;
+        n->notes.dial_failed_ms = now;
+        if (w->store &&
+            (n->notes.dial_told_ms == 0 || now - n->notes.dial_told_ms >= DIAL_FAILED_EVERY_MS)) {
+            n->notes.dial_told_ms = now;
             (void)worker_store_ok(w, store_dial_failed(w->store, id, clock_wall_ms()),
                                   "dial failure");
         }

@@ -145,7 +145,7 @@ static void on_connected(struct session_conn *c, int i)
                                             .node = node ? node->conf.rtmp : NULL,
                                             .proxy = proxy,
                                             .proxy_len = proxy_len,
-                                            .answers_pings = node && node->answers_pings});
+                                            .answers_pings = node && node->notes.answers_pings});
     ev_io_start(c->w->loop, &n->rd);
 }
 

@@ -735,8 +735,7 @@ static void start_watchers(struct worker *w)
 static bool init(struct worker *w)
 {
     w->loop = ev_loop_new(EVFLAG_NOENV);
-    w->generations = calloc(NODES_MAX, sizeof *w->generations);
-    if (!w->loop || !w->generations || stream_index_init(&w->streams) != ERR_OK ||
+    if (!w->loop || stream_index_init(&w->streams) != ERR_OK ||
         stream_index_init(&w->shares) != ERR_OK ||
         node_table_create(w->config->cluster_name, &w->nodes) != ERR_OK)
         return false;
@@ -777,7 +776,6 @@ static void deinit(struct worker *w)
         block_unref(w->spare);
     rtmp_pool_deinit(&w->messages);
     block_pool_deinit(&w->blocks);
-    free(w->generations);
     admission_deinit(&w->admission);
     stream_index_deinit(&w->streams);
     stream_index_deinit(&w->shares);

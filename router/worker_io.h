@@ -34,13 +34,6 @@ struct worker_listener {
     struct config_listen conf;
 };
 
-/* Of a node's process, as healthd sees it. */
-struct node_generation {
-    char id[NODE_ID_MAX];
-    uint32_t generations;
-    uint64_t changed_ms; /* monotonic; 0: not since this worker began */
-};
-
 struct worker {
     struct ev_loop *loop;
     struct config *config; /* owned; replaced at a reload */
@@ -63,8 +56,6 @@ struct worker {
     bool missed_more;  /* which had no time for all of it */
     struct node_table *nodes;
     bool panic;
-    struct node_generation *generations; /* generation_count of NODES_MAX */
-    uint32_t generation_count;
     double moves_allowed;         /* planned moves that may begin now */
     uint64_t moves_until_ms;      /* something has changed: look for streams to move until then */
     uint64_t moves_rest_until_ms; /* there were none to move */

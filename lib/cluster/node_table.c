@@ -121,9 +121,7 @@ enum err node_table_put(struct node_table *t, const struct node *n)
     if (found) {
         fresh.streams = slot->streams;
         fresh.sessions = slot->sessions;
-        fresh.dial_failed_ms = slot->dial_failed_ms;
-        fresh.dial_told_ms = slot->dial_told_ms;
-        fresh.answers_pings = slot->answers_pings;
+        fresh.notes = slot->notes;
     } else {
         memmove(slot + 1, slot, (t->count - at) * sizeof *slot);
         t->count++;

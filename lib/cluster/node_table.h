@@ -17,6 +17,15 @@ const char *node_admin_name(enum node_admin a);   /* "enabled", "drain", "disabl
 const char *node_health_name(enum node_health h); /* "unknown", "up", "down" */
 enum err node_admin_parse(const char *s, enum node_admin *out);
 
+/* What this process has found out itself of a node; it stays while the node is in the list. Monotonic times; 0: never. */
+struct node_notes {
+    uint64_t dial_failed_ms; /* last time it could not be dialled */
+    uint64_t dial_told_ms;   /* when healthd was last told of that */
+    bool answers_pings;      /* RTMP ones */
+    uint32_t generations;    /* of its process, that healthd has seen; 0: not known */
+    uint64_t reloaded_ms;    /* when there was another one */
+};
+
 struct node {
     struct config_node conf; /* id, address, weight, limits */
     enum node_admin admin;
@@ -28,9 +37,7 @@ struct node {
     uint64_t seed;           /* of its id and the cluster: what is hashed with the stream key */
     uint32_t streams, sessions; /* carried now */
     uint64_t bandwidth;      /* bit/s, in or out, whichever is more; from healthd */
-    uint64_t dial_failed_ms; /* monotonic; last time this process could not dial it; 0: never */
-    uint64_t dial_told_ms;   /* when it last told healthd of that */
-    bool answers_pings;      /* RTMP ones, those of this process */
+    struct node_notes notes;
 };
 
 struct node_table {
@@ -45,8 +52,7 @@ void node_table_destroy(struct node_table *t); /* NULL is allowed */
 /* NULL: no node has that id. Valid until the table changes. */
 struct node *node_table_find(struct node_table *t, const char *id);
 const struct node *node_table_get(const struct node_table *t, const char *id);
-/* Adds or replaces the node with n's id; seed is set here; streams, sessions, dial_*_ms, answers_pings of a replaced one
- * stay. ERR_FULL: NODES_MAX. */
+/* Adds or replaces the node with n's id; seed is set here; streams, sessions and notes of a replaced one stay. ERR_FULL: NODES_MAX. */
 MUST_CHECK enum err node_table_put(struct node_table *t, const struct node *n);
 MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);
 /* Seeds for weighted rendezvous hashing: XXH3-64 of the id with the cluster's seed (hash of cluster.name). */

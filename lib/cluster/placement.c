@@ -89,7 +89,8 @@ static bool excluded(const struct place_request *req, const struct node *n)
 
 static bool is_late(const struct place_request *req, const struct node *n)
 {
-    return n->dial_failed_ms != 0 && req->now_mono_ms < n->dial_failed_ms + DIAL_FAILED_LATE_MS;
+    return n->notes.dial_failed_ms != 0 &&
+           req->now_mono_ms < n->notes.dial_failed_ms + DIAL_FAILED_LATE_MS;
 }
 
 static bool counted_at(const struct place_request *req, const struct node *n)

@@ -42,7 +42,7 @@ bool worker_id_equal(const struct worker_id *a, const struct worker_id *b);
 
 /* Changes whenever a node record or a verdict does. Two reads, cheap: asked every STORE_POLL_MS. */
 MUST_CHECK enum err store_nodes_version(struct store *s, uint64_t *version);
-/* Replaces t's nodes by the store's, with health and loads; keeps dial_*_ms and answers_pings. What healthd says (health,
+/* Replaces t's nodes by the store's, with health and loads; keeps its notes. What healthd says (health,
  * bandwidth) counts only while its heartbeat (process record) is fresh at now_ms. */
 MUST_CHECK enum err store_nodes_read(struct store *s, struct node_table *t, uint64_t now_ms);
 /* Only streams, sessions, bandwidth. Asked once a second. */

@@ -176,9 +176,8 @@ enum err store_nodes_read(struct store *s, struct node_table *t, uint64_t now_ms
     if (e == ERR_OK) {
         for (uint32_t i = 0; i < fresh.count; i++) {
             const struct node *known = node_table_get(t, fresh.nodes[i].conf.id);
-            fresh.nodes[i].dial_failed_ms = known ? known->dial_failed_ms : 0;
-            fresh.nodes[i].dial_told_ms = known ? known->dial_told_ms : 0;
-            fresh.nodes[i].answers_pings = known && known->answers_pings;
+            if (known)
+                fresh.nodes[i].notes = known->notes;
         }
         struct node *old = t->nodes;
         *t = fresh;

@@ -56,8 +56,9 @@ static void test_replace_keeps_what_is_carried(void **state)
     struct node *n = node_table_find(t, "n1");
     n->streams = 3;
     n->sessions = 7;
-    n->dial_failed_ms = 99;
-    n->dial_told_ms = 88;
+    n->notes.dial_failed_ms = 99;
+    n->notes.dial_told_ms = 88;
+    n->notes.generations = 7;
     struct node other = named("n1");
     other.conf.weight = 5;
     assert_int_equal(node_table_put(t, &other), ERR_OK);
@@ -66,8 +67,9 @@ static void test_replace_keeps_what_is_carried(void **state)
     assert_int_equal(n->conf.weight, 5);
     assert_int_equal(n->streams, 3);
     assert_int_equal(n->sessions, 7);
-    assert_int_equal(n->dial_failed_ms, 99);
-    assert_int_equal(n->dial_told_ms, 88);
+    assert_int_equal(n->notes.dial_failed_ms, 99);
+    assert_int_equal(n->notes.dial_told_ms, 88);
+    assert_int_equal(n->notes.generations, 7);
     assert_int_equal(n->seed, node_seed(cluster_seed("demo"), "n1"));
     assert_int_not_equal(n->seed, node_seed(cluster_seed("other"), "n1"));
     node_table_destroy(t);

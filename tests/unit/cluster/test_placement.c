@@ -404,9 +404,9 @@ static void test_bound_without_a_node_that_is_gone(void **state)
     assert_ptr_equal(ask(t, &policy, &r).node, stays);
     assert_int_equal(ask(t, &policy, &r).bound, 11);
     r.exclude_count = 0;
-    gone->dial_failed_ms = now_mono - 1;
+    gone->notes.dial_failed_ms = now_mono - 1;
     assert_ptr_equal(ask(t, &policy, &r).node, stays);
-    stays->dial_failed_ms = now_mono - 1; /* none has a share: no bound */
+    stays->notes.dial_failed_ms = now_mono - 1; /* none has a share: no bound */
     assert_true(ask(t, &policy, &r).bound == UINT32_MAX);
     node_table_destroy(t);
 }
@@ -461,7 +461,7 @@ static void test_bound_turns_nobody_away(void **state)
             node->conf.weight = dice >> 17 & 1u ? 1000 : 1;
             node->conf.max_streams = dice >> 18 & 3u ? 0 : 20;
             node->health = dice >> 20 & 3u ? NODE_UP : NODE_DOWN;
-            node->dial_failed_ms = dice >> 22 & 3u ? 0 : now_mono - 1;
+            node->notes.dial_failed_ms = dice >> 22 & 3u ? 0 : now_mono - 1;
             node->admin = dice >> 24 & 7u ? NODE_ENABLED : NODE_DRAIN;
         }
         (void)snprintf(tried[0], NODE_ID_MAX, "n%u", (unsigned)(dice >> 27 & 7u));
@@ -721,7 +721,7 @@ static void test_late_node(void **state)
     const struct stream_key k = nth_key(9);
     struct place_request r = request(&k, PLACE_PUBLISH);
     struct node *first = node_table_find(t, ask(t, &plain, &r).node->conf.id);
-    first->dial_failed_ms = now_mono - 999;
+    first->notes.dial_failed_ms = now_mono - 999;
     struct place_candidate c[4];
     struct place_result out;
     place(t, &plain, &r, c, &out);
@@ -735,12 +735,12 @@ static void test_late_node(void **state)
     assert_ptr_equal(ask(t, &plain, &r).node, out.node); /* a hint does not make it prompt */
 
     for (uint32_t i = 0; i < t->count; i++)
-        t->nodes[i].dial_failed_ms = now_mono - 1;
+        t->nodes[i].notes.dial_failed_ms = now_mono - 1;
     assert_ptr_equal(ask(t, &plain, &r).node, first); /* all late: the order decides */
     for (uint32_t i = 0; i < t->count; i++)
         t->nodes[i].admin = &t->nodes[i] == first ? NODE_ENABLED : NODE_DISABLED;
     assert_ptr_equal(ask(t, &plain, &r).node, first); /* last, but not never */
-    first->dial_failed_ms = now_mono - 1000;
+    first->notes.dial_failed_ms = now_mono - 1000;
     place(t, &plain, &r, c, &out);
     assert_false(c[0].late);
     node_table_destroy(t);

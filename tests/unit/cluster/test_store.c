@@ -288,15 +288,17 @@ static void test_health(void **state)
     struct node_table *t = read_nodes(f->store, t0); /* no healthd */
     assert_int_equal(t->nodes[0].health, NODE_UNKNOWN);
     assert_int_equal(t->nodes[0].bandwidth, 0);
-    t->nodes[0].dial_failed_ms = 123;
-    t->nodes[0].dial_told_ms = 45;
+    t->nodes[0].notes.dial_failed_ms = 123;
+    t->nodes[0].notes.dial_told_ms = 45;
+    t->nodes[0].notes.generations = 7;
     beat(f->store, PROCESS_HEALTHD, healthd, t0);
     assert_int_equal(store_nodes_read(f->store, t, t0 + 4999), ERR_OK);
     assert_int_equal(t->nodes[0].health, NODE_DOWN);
     assert_int_equal(t->nodes[0].health_since_ms, t0 - 5);
     assert_int_equal(t->nodes[0].bandwidth, 2000);
-    assert_int_equal(t->nodes[0].dial_failed_ms, 123);
-    assert_int_equal(t->nodes[0].dial_told_ms, 45);
+    assert_int_equal(t->nodes[0].notes.dial_failed_ms, 123);
+    assert_int_equal(t->nodes[0].notes.dial_told_ms, 45);
+    assert_int_equal(t->nodes[0].notes.generations, 7);
     assert_int_equal(store_loads_read(f->store, t, t0 + 5000), ERR_OK); /* healthd is away */
     assert_int_equal(t->nodes[0].bandwidth, 0);
     assert_int_equal(store_loads_read(f->store, t, t0 + 4999), ERR_OK);
