@@ -74,7 +74,7 @@ static bool must_hold(const struct session *s, uint64_t quarter, bool answers, u
 static uint64_t turn_after(const struct session *s, uint64_t after_ms)
 {
     const uint64_t space = s->link_space_ms;
-    const uint64_t turn = (s->id * UINT64_C(0x9e3779b97f4a7c15) >> 32) * space >> 32;
+    const uint64_t turn = session_part_of(s, space);
     return after_ms + (turn + space - after_ms % space) % space;
 }
 
@@ -88,7 +88,7 @@ static uint64_t link_ask_at(const struct session *s, uint64_t quarter, bool answ
     if (s->link_space_ms > quarter)
         next = turn_after(s, s->link_asked_ms + quarter / 2);
     if (s->kind == SESSION_PLAY && answers)
-        at = s->link_heard_ms + quarter;
+        at = s->link_heard_ms + quarter - session_part_of(s, quarter / 4);
     if (s->link_asked_ms != 0 && next > at)
         at = next;
     return at > now_ms ? at : 0;
@@ -152,7 +152,7 @@ void link_watch_suspect(struct session *s, uint64_t now_ms)
     s->link_suspected = true; /* also if it has been asked: one says it for all */
     if (is_owed(s))
         return;
-    const uint64_t at = now_ms + s->id % (spread + 1);
+    const uint64_t at = now_ms + session_part_of(s, spread + 1);
     s->link_asked_ms = 0;
     if (at < s->link_ping_ms)
         s->link_ping_ms = at;

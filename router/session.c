@@ -438,8 +438,9 @@ static uint64_t ping_due(const struct session *s)
 {
     if (s->state != SESS_RELAY || s->client_paused || s->node_paused || s->client_gone)
         return UINT64_MAX;
+    const uint64_t interval_ms = s->env->router->ping_interval_ms;
     return s->pinged_ms ? s->heard_ms + s->env->router->ping_timeout_ms
-                        : s->heard_ms + s->env->router->ping_interval_ms;
+                        : s->heard_ms + interval_ms - session_part_of(s, interval_ms / 4);
 }
 
 static void on_ping_due(struct session *s, uint64_t now_ms)

@@ -25,6 +25,13 @@ void session_abort_link(struct session *s);
  * publication says nothing about this one. */
 void session_note_publication(struct session *s, uint64_t publication);
 
+/* Less than range, of each session its own: those that began together do not do something regular
+ * together for ever. */
+static inline uint64_t session_part_of(const struct session *s, uint64_t range)
+{
+    return (s->id * UINT64_C(0x9e3779b97f4a7c15) >> 32) * range >> 32;
+}
+
 /* The current node link; NULL: there is none. */
 static inline struct node_link *session_link_in_use(struct session *s)
 {

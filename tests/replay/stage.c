@@ -8,7 +8,12 @@
 #include "rtmp/handshake.h"
 #include "tests/alloc/alloc_fail.h"
 
-enum { UNROUTED_BYTES = 32 * 1024 };
+enum {
+    UNROUTED_BYTES = 32 * 1024,
+    /* of those whose own part of an interval is next to nothing */
+    STAGE_ID = 10946,
+    STAGE_LEAD_ID = 28657,
+};
 
 static void require(bool ok)
 {
@@ -112,7 +117,7 @@ void stage_init(struct stage *t)
 
 void stage_open(struct stage *t)
 {
-    session_init(&t->s, &t->env, 1, t->now_ms);
+    session_init(&t->s, &t->env, STAGE_ID, t->now_ms);
     t->opened = true;
 }
 
@@ -512,7 +517,7 @@ void stage_share(struct stage *t)
     if (fresh) {
         t->lead = create_lead(t);
         alloc_fail_enter();
-        actions = session_init_lead(&t->lead->s, &t->env, 2, &t->lead->share, &t->s, t->now_ms);
+        actions = session_init_lead(&t->lead->s, &t->env, STAGE_LEAD_ID, &t->lead->share, &t->s, t->now_ms);
         alloc_fail_leave();
         t->lead->s.leads = &t->lead->share; /* also if that failed */
     }

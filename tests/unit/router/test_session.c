@@ -669,6 +669,27 @@ static void links_take_turns_though_they_began_together(void **state)
         assert_in_range(asked[i], 1, 3 * LINKS * WITHIN_MS / SPACE_MS);
 }
 
+static void silent_clients_are_not_asked_together(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 200, SLOTS = 10 };
+    uint32_t asked[SLOTS] = {0};
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        stage_init(&stage);
+        play_lines(&stage, to_relay);
+        stage.s.id = 459637858808562 + 3 * i;
+        const uint64_t began_ms = stage.now_ms, all_ms = stage.router.ping_interval_ms;
+        while (stage.s.pinged_ms == 0)
+            stage_run_until(&stage, stage.now_ms + 50);
+        const uint64_t silent_ms = stage.s.pinged_ms - began_ms;
+        assert_in_range(silent_ms, all_ms - all_ms / 4, all_ms);
+        asked[(all_ms - silent_ms) * 4 * SLOTS / (all_ms + 1)]++;
+        stage_deinit(&stage);
+    }
+    for (uint32_t i = 0; i < SLOTS; i++)
+        assert_in_range(asked[i], CLIENTS / SLOTS / 2, 2 * CLIENTS / SLOTS);
+}
+
 /* ---- memory ---- */
 
 static void short_memory_closes_with_that_reason(void **state)
@@ -722,6 +743,7 @@ int main(void)
         cmocka_unit_test(a_node_that_answers_no_pings_makes_nobody_keep_more),
         cmocka_unit_test(links_that_are_seldom_asked_keep_no_more),
         cmocka_unit_test(links_take_turns_though_they_began_together),
+        cmocka_unit_test(silent_clients_are_not_asked_together),
         cmocka_unit_test(the_second_node_gets_what_is_too_large_to_be_kept),
         cmocka_unit_test(short_memory_closes_with_that_reason),
     };
