@@ -54,12 +54,19 @@ static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
         session_post(c, &(struct session_event){.kind = SE_TAKEN_OVER});
         return;
     }
+    if (e == ERR_FULL) {
+        (void)worker_store_ok(w, store_loads_read(w->store, w->nodes, clock_wall_ms()), "loads");
+        session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED, .full = true});
+        return;
+    }
     (void)worker_store_ok(w, e, "claim");
     session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED,
                                             .epoch = e == ERR_OK ? claim->epoch : 0});
     if (e != ERR_OK)
         return;
     const struct stream_key key = claim->key;
+    if (strcmp(claim->next, claim->node) != 0)
+        place_count_stream(w, claim->next, true);
     place_ring(w, &key, 0);
     place_read_changes(w); /* players of our own */
 }
@@ -71,6 +78,27 @@ static enum claim_way way_of(const struct session *s)
     return s->rehome.planned ? CLAIM_WAY_PLANNED : CLAIM_WAY_LOST;
 }
 
+static uint32_t streams_limit(const struct worker *w, const char *id)
+{
+    const struct node *n = node_table_get(w->nodes, id);
+    return n && n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
+}
+
+static void move_to(struct session_conn *c, const char *node, uint32_t bound, enum claim_way way,
+                    store_claim_cb *cb)
+{
+    const struct session *s = &c->s;
+    const struct claim_move move = {.key = &s->key,
+                                    .epoch = s->claim_epoch,
+                                    .next = node,
+                                    .bound = bound,
+                                    .way = way,
+                                    .replay_time = session_replay_time(s),
+                                    .now_ms = clock_wall_ms()};
+    c->place_waiting++;
+    store_claim_move(c->w->store, &move, cb, c);
+}
+
 void move_claim(struct session_conn *c)
 {
     struct worker *w = c->w;
@@ -79,9 +107,7 @@ void move_claim(struct session_conn *c)
         session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED});
         return;
     }
-    c->place_waiting++;
-    store_claim_move(w->store, &s->key, s->claim_epoch, s->rehome.node, way_of(s),
-                     session_replay_time(s), clock_wall_ms(), on_claim_moved, c);
+    move_to(c, s->rehome.node, streams_limit(w, s->rehome.node), way_of(s), on_claim_moved);
 }
 
 void move_ask_audience(struct session_conn *c)
@@ -159,10 +185,8 @@ void move_write_claim(struct session_conn *c, bool on_its_way)
         write_arrived(c);
         return;
     }
-    c->place_waiting++;
-    store_claim_move(c->w->store, &s->key, s->claim_epoch, s->node,
-                     s->rehome.returned ? CLAIM_WAY_BACK : CLAIM_WAY_LOST, session_replay_time(s),
-                     clock_wall_ms(), on_claim_written, c);
+    move_to(c, s->node, UINT32_MAX, s->rehome.returned ? CLAIM_WAY_BACK : CLAIM_WAY_LOST,
+            on_claim_written);
 }
 
 void move_resumed(struct session_conn *c)

@@ -284,8 +284,7 @@ static void nowhere(struct session_conn *c)
     session_post(c, &(struct session_event){.kind = SE_UNPLACED, .why = WHY_NO_NODE});
 }
 
-/* Until the loads are read again: placements of the meantime must see the ones before them. */
-static void count_stream(struct worker *w, const char *node, bool more)
+void place_count_stream(struct worker *w, const char *node, bool more)
 {
     struct node *n = node_table_find(w->nodes, node);
     if (n && more)
@@ -310,8 +309,8 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
     }
     if (e == ERR_OK) {
         if (c->found_live)
-            count_stream(w, c->s.stream->found.node, false);
-        count_stream(w, was.node, true);
+            place_count_stream(w, c->s.stream->found.node, false);
+        place_count_stream(w, was.node, true);
         placed(c, was.node, was.reason, claim, was.takes_over);
     } else if ((e == ERR_CONFLICT || e == ERR_FULL) && c->place_rounds < PLACE_ROUNDS_MAX) {
         if (e == ERR_FULL &&
@@ -379,7 +378,7 @@ static void on_missed_claim_taken(void *arg, enum err e, const struct claim *cla
     if (!worker_store_ok(w, e, "claim"))
         return;
     c->s.claim_epoch = claim->epoch;
-    count_stream(w, was.node, true);
+    place_count_stream(w, was.node, true);
     tell_claim(w, claim, was.takes_over);
 }
 
@@ -649,7 +648,7 @@ void place_release(struct session_conn *c)
         place_audience_changed(w, &ended->key);
     if (ended->epoch == 0 || !w->store)
         return;
-    count_stream(w, c->s.node, false);
+    place_count_stream(w, c->s.node, false);
     const enum err e =
         store_claim_release(w->store, &ended->key, ended->epoch, ended->keep_hint, clock_wall_ms());
     if (e != ERR_CONFLICT && e != ERR_NOT_FOUND)

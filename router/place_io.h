@@ -30,6 +30,9 @@ bool place_misses_claim(const struct session_conn *c);
 void place_take_missed_claim(struct session_conn *c);
 /* Counters of a slice of the sessions go into the store. */
 void place_refresh_records(struct worker *w);
+/* The node carries a stream more, or less, until the loads are read again: placements of the
+ * meantime must see those before them. */
+void place_count_stream(struct worker *w, const char *node, bool more);
 /* For move_io.c: the session's record and its counts; how far this worker's players of the stream
  * have followed a move; wakes the workers that have players of it, and those in the bit set. */
 void place_put_record(struct session_conn *c);

@@ -70,6 +70,10 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
         rehome_look_up(s);
         return;
     }
+    if (ev->full) {
+        rehome_node_failed(s, FAIL_FULL, now_ms);
+        return;
+    }
     if (ev->epoch == 0 && s->claim_epoch != 0 && s->current >= 0) {
         rehome_stay(s, now_ms); /* players would not hear of it, and their node is well */
         return;

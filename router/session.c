@@ -43,6 +43,7 @@ const char *node_fail_name(enum node_fail f)
         [FAIL_GHOST] = "ghost",
         [FAIL_BAD] = "bad_bytes",
         [FAIL_REFUSED] = "refused",
+        [FAIL_FULL] = "full",
     };
     assert((unsigned)f < NODE_FAIL_COUNT);
     return names[f];

@@ -65,8 +65,9 @@ enum node_fail {
     FAIL_GHOST,          /* keeps saying BadName although no other claim is valid */
     FAIL_BAD,            /* not RTMP */
     FAIL_REFUSED,        /* while re-homing: this node does not want it */
+    FAIL_FULL,           /* while re-homing: it has got its max_streams meanwhile */
 };
-enum { NODE_FAIL_COUNT = FAIL_REFUSED + 1 };
+enum { NODE_FAIL_COUNT = FAIL_FULL + 1 };
 const char *node_fail_name(enum node_fail f);
 
 /* What all sessions of a worker share; changed by a reload between steps only. */
@@ -103,7 +104,7 @@ enum session_event_kind {
     SE_STREAM_MOVED, /* our stream is live on another node now: node, epoch, publication; follow: it
                         is on its way there, attach at once; planned: the old node still has it */
     SE_STREAM_SETTLED, /* it has arrived where it was on its way to */
-    SE_CLAIM_MOVED,    /* answer to ACT_MOVE: epoch; 0: the store is away */
+    SE_CLAIM_MOVED,    /* answer to ACT_MOVE: epoch; 0: the store is away, or the node is full */
     SE_AUDIENCE,       /* answer to ACT_AUDIENCE: ready */
     SE_PUBLISHER,      /* answer to ACT_ENDS: ready: the stream has its publisher still */
     SE_SUSPECT,        /* another link to our node has had no answer to its ping */
@@ -128,6 +129,7 @@ struct session_event {
     size_t proxy_len;
     bool answers_pings; /* SE_NODE_CONNECTED: the node has answered some before */
     bool reset;         /* SE_NODE_ENDED */
+    bool full;          /* SE_CLAIM_MOVED: the node; it is to be another one */
     bool follow, planned, ready;
     bool stays;           /* SE_STREAM_MOVED, SE_PLACED: the claim says so (cluster/store.h) */
     uint64_t publication; /* SE_PLACED, SE_STREAM_MOVED: of the claim found; 0: none */

@@ -136,7 +136,7 @@ static void remove_first(struct stream_index *x, struct stream_member *m)
         heir->next_stream = m->next_stream;
     }
     x->streams -= !heir;
-    for (int task = 0; task < STREAM_TASKS; task++) {
+    for (enum stream_task task = 0; task < STREAM_TASKS; task++) {
         if (!m->tasks[task].in)
             continue;
         drop(x, task, m);

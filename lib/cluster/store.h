@@ -158,10 +158,19 @@ enum claim_way {
     CLAIM_WAY_PLANNED,  /* claim.planned */
     CLAIM_WAY_BACK,     /* claim.stays: next is where it is */
 };
-/* Ours (epoch) moves to the node next, which has the publication already: a new epoch, which players follow. May be called again
- * while it moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. Event stream_moving. */
-void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch, const char *next, enum claim_way way,
-                      uint32_t replay_time, uint64_t now_ms, store_claim_cb *cb, void *arg);
+struct claim_move {
+    const struct stream_key *key;
+    uint64_t epoch; /* ours */
+    const char *next;
+    uint32_t bound; /* most streams next may carry with this one; UINT32_MAX: any */
+    enum claim_way way;
+    uint32_t replay_time;
+    uint64_t now_ms;
+};
+/* Ours moves to the node next, which has the publication already: a new epoch, which players follow. May be called again while it
+ * moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. ERR_FULL: next is at its bound:
+ * place again. Event stream_moving. */
+void store_claim_move(struct store *s, const struct claim_move *move, store_claim_cb *cb, void *arg);
 /* next is the owner now; the epoch stays. Event stream_moved. ERR_CONFLICT: no longer ours, or not moving. */
 MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, uint64_t now_ms);
 /* The publisher left: LIVE of ours (epoch) becomes HINT. keep false: forget it (it never started). ERR_CONFLICT: no longer ours. */

@@ -179,6 +179,14 @@ void store_claim_get(struct store *s, const struct stream_key *key, uint64_t hol
 
 /* ---- taking ---- */
 
+/* To the caller "full" is the node; a full map is a store that cannot be used now. */
+static enum err node_is_full(enum err e)
+{
+    if (e == ERR_FULL)
+        return ERR_IO;
+    return e == ERR_LIMIT ? ERR_FULL : e;
+}
+
 /* What take_claim() found under the key. */
 struct standing_claim {
     struct claim claim;
@@ -203,19 +211,19 @@ static enum err find_standing(struct store *s, MDB_txn *txn, const struct claim_
     return e;
 }
 
-/* ERR_LIMIT: the node is at its bound. */
-static enum err check_bound(struct store *s, MDB_txn *txn, const struct claim_request *req,
-                            const struct standing_claim *old)
+/* ERR_LIMIT: the node is at its bound, and does not carry the stream already. */
+static enum err check_bound(struct store *s, MDB_txn *txn, const struct standing_claim *old,
+                            const char *node, uint32_t bound)
 {
     struct load_record load = {0};
-    if (req->bound == UINT32_MAX)
+    if (bound == UINT32_MAX)
         return ERR_OK;
-    if (old->counted && strcmp(old->claim.node, req->node) == 0)
-        return ERR_OK; /* it carries the stream already */
-    const enum err e = load_get(s, txn, req->node, &load);
+    if (old->counted && (strcmp(old->claim.node, node) == 0 || strcmp(old->claim.next, node) == 0))
+        return ERR_OK;
+    const enum err e = load_get(s, txn, node, &load);
     if (e != ERR_OK)
         return e;
-    return load.streams >= req->bound ? ERR_LIMIT : ERR_OK;
+    return load.streams >= bound ? ERR_LIMIT : ERR_OK;
 }
 
 static bool same_session(const struct claim *c, const struct claim_request *req)
@@ -289,7 +297,7 @@ static enum err take_claim(struct store *s, MDB_txn *txn, const struct claim_req
         *c = old.claim;
         return ERR_CONFLICT;
     }
-    e = check_bound(s, txn, req, &old);
+    e = check_bound(s, txn, &old, req->node, req->bound);
     if (e == ERR_OK)
         e = counter_take(s, txn, COUNTER_EPOCH, 1, &epoch);
     if (e != ERR_OK)
@@ -310,12 +318,7 @@ void store_claim_take(struct store *s, const struct claim_request *req, store_cl
     struct claim c;
     enum err e = strlen(req->node) < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
     if (e == ERR_OK)
-        e = write_end(txn, take_claim(s, txn, req, &c));
-    /* to the caller "full" is the node; a full map is a store that cannot be used now */
-    if (e == ERR_FULL)
-        e = ERR_IO;
-    else if (e == ERR_LIMIT)
-        e = ERR_FULL;
+        e = node_is_full(write_end(txn, take_claim(s, txn, req, &c)));
     cb(arg, e, e == ERR_OK || e == ERR_CONFLICT ? &c : NULL);
 }
 
@@ -332,44 +335,39 @@ static enum err own_claim(struct store *s, MDB_txn *txn, const struct stream_key
     return out->claim.state == CLAIM_LIVE && out->claim.epoch == epoch ? ERR_OK : ERR_CONFLICT;
 }
 
-static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim *want, uint64_t now_ms,
+static enum err move_claim(struct store *s, MDB_txn *txn, const struct claim_move *move,
                            struct claim *c)
 {
     struct standing_claim old;
     uint64_t fresh = 0;
-    enum err e = own_claim(s, txn, &want->key, want->epoch, &old);
+    enum err e = own_claim(s, txn, move->key, move->epoch, &old);
+    if (e == ERR_OK)
+        e = check_bound(s, txn, &old, move->next, move->bound);
     if (e == ERR_OK)
         e = counter_take(s, txn, COUNTER_EPOCH, 1, &fresh);
     if (e != ERR_OK)
         return e;
     *c = old.claim;
     c->epoch = fresh;
-    c->planned = want->planned;
-    c->stays = want->stays;
-    c->replay_time = want->replay_time;
-    memcpy(c->next, want->next, sizeof c->next);
+    c->planned = move->way != CLAIM_WAY_LOST;
+    c->stays = move->way == CLAIM_WAY_BACK;
+    c->replay_time = move->replay_time;
+    memset(c->next, 0, sizeof c->next);
+    memcpy(c->next, move->next, strlen(move->next));
     e = exchange(s, txn, &old, c);
-    return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moving", c->key.text, c->next) : e;
+    return e == ERR_OK ? event_append(s, txn, move->now_ms, "stream_moving", c->key.text, c->next)
+                       : e;
 }
 
-void store_claim_move(struct store *s, const struct stream_key *key, uint64_t epoch,
-                      const char *next, enum claim_way way, uint32_t replay_time, uint64_t now_ms,
-                      store_claim_cb *cb, void *arg)
+void store_claim_move(struct store *s, const struct claim_move *move, store_claim_cb *cb, void *arg)
 {
     MDB_txn *txn;
-    struct claim want = {.key = *key,
-                         .epoch = epoch,
-                         .planned = way != CLAIM_WAY_LOST,
-                         .stays = way == CLAIM_WAY_BACK,
-                         .replay_time = replay_time};
     struct claim c;
-    const size_t len = strlen(next);
+    const size_t len = strlen(move->next);
     enum err e = len > 0 && len < NODE_ID_MAX ? write_begin(&s->live, &txn) : ERR_INVALID;
-    if (e == ERR_OK) {
-        memcpy(want.next, next, len);
-        e = write_end(txn, move_claim(s, txn, &want, now_ms, &c));
-    }
-    cb(arg, e == ERR_FULL ? ERR_IO : e, e == ERR_OK ? &c : NULL);
+    if (e == ERR_OK)
+        e = node_is_full(write_end(txn, move_claim(s, txn, move, &c)));
+    cb(arg, e, e == ERR_OK ? &c : NULL);
 }
 
 static enum err arrive(struct store *s, MDB_txn *txn, const struct stream_key *key, uint64_t epoch,

@@ -283,7 +283,14 @@ static enum err moves(struct life *l)
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(stream);
-    store_claim_move(l->f->store, &k, l->epoch, "b", CLAIM_WAY_PLANNED, 1234, t0, keep_answer, &a);
+    const struct claim_move move = {.key = &k,
+                                    .epoch = l->epoch,
+                                    .next = "b",
+                                    .bound = 9,
+                                    .way = CLAIM_WAY_PLANNED,
+                                    .replay_time = 1234,
+                                    .now_ms = t0};
+    store_claim_move(l->f->store, &move, keep_answer, &a);
     if (a.e == ERR_OK)
         l->epoch = a.c.epoch;
     return a.e;

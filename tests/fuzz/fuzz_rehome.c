@@ -37,7 +37,7 @@ enum op {
     OP_FLUSHED_KILL, /* what it has sent arrives */
     OP_STALL,
     OP_RESUME, /* or start again */
-    OP_DRAIN,  /* or its end */
+    OP_DRAIN,  /* or its end; argument 8 and more: it can take no stream more, or its end */
     OP_LAG,    /* what nodes send a player is under way for a while */
     OP_SLOW,   /* player stops reading, or goes on */
     OP_CUT,    /* bytes per read */
@@ -83,7 +83,7 @@ struct wire {
 
 struct node_model {
     enum node_state state;
-    bool draining;
+    bool draining, full;
     int process; /* that takes connections */
     uint64_t reloaded_ms;
     struct process_model {
@@ -538,9 +538,14 @@ static void check_called_back(struct world *w)
 
 static void move_the_claim(struct world *w)
 {
-    note_called_back(w);
     const struct session *s = &w->stages[0].s;
-    w->claim.next = node_called(s->rehome.node);
+    const int next = node_called(s->rehome.node);
+    if (w->nodes[next].full && next != w->claim.node && next != w->claim.next) {
+        stage_step(&w->stages[0], &(struct session_event){.kind = SE_CLAIM_MOVED, .full = true});
+        return;
+    }
+    note_called_back(w);
+    w->claim.next = next;
     w->claim.planned = s->rehome.planned;
     w->claim.stays = s->rehome.returned;
     w->claim.replay_time = session_replay_time(s);
@@ -882,6 +887,8 @@ static void happen(struct world *w, enum op op, uint32_t arg)
         stall_node(w, node);
     else if (op == OP_RESUME)
         resume_node(w, node);
+    else if (op == OP_DRAIN && arg >= 8)
+        w->nodes[node].full = !w->nodes[node].full;
     else if (op == OP_DRAIN)
         drain_node(w, node);
     else if (op == OP_LAG)
@@ -935,7 +942,7 @@ static void calm_down(struct world *w)
     w->lag_ms = 0;
     for (int n = 0; n < NODES; n++) {
         resume_node(w, n);
-        w->nodes[n].draining = false;
+        w->nodes[n].draining = w->nodes[n].full = false;
     }
     for (int i = 1; i < SESSIONS; i++)
         if (w->stages[i].opened && !w->stages[i].over)

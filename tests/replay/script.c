@@ -342,7 +342,9 @@ static bool moving_line(struct stage *t, const struct words *w)
     else if (is(w, 0, "settled"))
         stage_step(t, &(struct session_event){.kind = SE_STREAM_SETTLED});
     else if (is(w, 0, "claim_moved") && w->count == 2)
-        stage_step(t, &(struct session_event){.kind = SE_CLAIM_MOVED, .epoch = number(w, 1)});
+        stage_step(t, &(struct session_event){.kind = SE_CLAIM_MOVED,
+                                              .full = is(w, 1, "full"),
+                                              .epoch = is(w, 1, "full") ? 0 : number(w, 1)});
     else if (is(w, 0, "audience") && w->count == 2)
         stage_step(t, &(struct session_event){.kind = SE_AUDIENCE, .ready = is(w, 1, "ready")});
     else if (is(w, 0, "publisher") && w->count == 2)

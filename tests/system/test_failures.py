@@ -73,6 +73,30 @@ def test_full_node_that_returns_has_its_streams_again(fakes, router, client, sta
     again.wait(lambda n: len(n.publishers) == 20)
 
 
+def test_no_node_is_given_more_than_its_limit_as_another_dies(fakes, router, client):
+    """Streams that move go as far as there is room for them, the others wait until there is."""
+    three = fakes(3)
+    r = router([weir.node_entry(n, max_streams=40) for n in three], workers=2)
+    publishers = [client(r) for _ in range(90)]
+    for i, c in enumerate(publishers):
+        assert c.publish(f"s{i}")[0] == "NetStream.Publish.Start"
+    goes, *stay = sorted(three, key=lambda n: -len(n.publishers))
+    moved = sorted(goes.publishers)
+    mark = r.mark()
+    goes.stop()
+    procs.eventually(lambda: sum(len(n.publishers) for n in stay) == 80, what="they are full")
+    procs.eventually(lambda: len(r.logs("stream_moved", since=mark)) == len(moved) - 10, what="all for whom there is room have moved")
+    assert [len(n.publishers) for n in stay] == [40, 40]
+    there = {name for n in stay for name in n.publishers}
+    for i, c in enumerate(publishers):
+        if f"s{i}" in there and f"s{i}" not in moved and len(there) > 70:
+            c.close()
+            there.remove(f"s{i}")
+    procs.eventually(lambda: len(r.logs("stream_moved", since=mark)) == len(moved), what="then the others, too")
+    assert all(len(n.publishers) <= 40 for n in stay)
+    assert not r.logs("session_closed", since=mark, why="no_node")
+
+
 def test_streams_with_nowhere_to_go_are_let_alone(fakes, router, client):
     """Their node is to be empty, the other one is full."""
     leaves, full = fakes(2)

@@ -569,8 +569,13 @@ static void test_cluster(void **state)
     uint64_t epoch = 0;
     store_claim_get(f->store, &r.key, 30000, clock_wall_ms(), claimed, &epoch);
     /* on its way it counts on both nodes, and is one stream */
-    store_claim_move(f->store, &r.key, epoch, "n2", CLAIM_WAY_PLANNED, 0, clock_wall_ms(), claimed,
-                     NULL);
+    const struct claim_move move = {.key = &r.key,
+                                    .epoch = epoch,
+                                    .next = "n2",
+                                    .bound = UINT32_MAX,
+                                    .way = CLAIM_WAY_PLANNED,
+                                    .now_ms = clock_wall_ms()};
+    store_claim_move(f->store, &move, claimed, NULL);
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/cluster", NULL), 200);
     expect(f, "name", "demo");
     expect(f, "nodes/total", "2");

@@ -7,13 +7,26 @@
 
 #include "tests/unit/cluster/store_fixture.h"
 
-static struct answer move_by(struct fixture *f, const char *key, uint64_t epoch, const char *next,
-                             enum claim_way way)
+static struct answer move_within(struct fixture *f, const char *key, uint64_t epoch,
+                                 const char *next, enum claim_way way, uint32_t bound)
 {
     struct answer a = {.e = ERR_CORRUPT};
     const struct stream_key k = key_of(key);
-    store_claim_move(f->store, &k, epoch, next, way, 1234, t0, keep_answer, &a);
+    const struct claim_move m = {.key = &k,
+                                 .epoch = epoch,
+                                 .next = next,
+                                 .bound = bound,
+                                 .way = way,
+                                 .replay_time = 1234,
+                                 .now_ms = t0};
+    store_claim_move(f->store, &m, keep_answer, &a);
     return a;
+}
+
+static struct answer move_by(struct fixture *f, const char *key, uint64_t epoch, const char *next,
+                             enum claim_way way)
+{
+    return move_within(f, key, epoch, next, way, UINT32_MAX);
 }
 
 static struct answer move(struct fixture *f, const char *key, uint64_t epoch, const char *next)
@@ -48,6 +61,25 @@ static struct answer start(struct fixture *f)
     assert_int_equal(a.e, ERR_OK);
     assert_int_equal(a.c.publication, a.c.epoch);
     return a;
+}
+
+static void test_not_over_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    const struct answer a = start(f);
+    const struct answer y = take(f->store, (struct take){.key = "live/y", .node = "b"});
+    assert_int_equal(y.e, ERR_OK);
+    assert_int_equal(move_within(f, "live/x", a.c.epoch, "b", CLAIM_WAY_LOST, 1).e, ERR_FULL);
+    expect_streams(f, 1, 1, 0); /* as it was */
+    const struct answer b = move_within(f, "live/x", a.c.epoch, "b", CLAIM_WAY_LOST, 2);
+    assert_int_equal(b.e, ERR_OK);
+    expect_streams(f, 1, 2, 0);
+    /* it counts there: once more, and back, whatever the limit is by now */
+    const struct answer c = move_within(f, "live/x", b.c.epoch, "b", CLAIM_WAY_LOST, 1);
+    assert_int_equal(c.e, ERR_OK);
+    const struct answer d = move_within(f, "live/x", c.c.epoch, "a", CLAIM_WAY_BACK, 1);
+    assert_int_equal(d.e, ERR_OK);
+    expect_streams(f, 1, 1, 0);
 }
 
 static void test_there_and_on(void **state)
@@ -195,6 +227,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_there_and_on),
+        STORE_TEST(test_not_over_the_limit),
         STORE_TEST(test_to_the_same_node),
         STORE_TEST(test_called_back),
         STORE_TEST(test_ends_while_it_moves),

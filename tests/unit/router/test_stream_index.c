@@ -144,7 +144,7 @@ static void tasks_stay_with_their_stream(void **state)
         }
         for (unsigned i = 0; i < KEYS; i++) {
             assert_int_equal(members_of(&x, &keys[i]), left[i]);
-            for (int t = 0; t < STREAM_TASKS; t++)
+            for (enum stream_task t = 0; t < STREAM_TASKS; t++)
                 assert_int_equal(stream_index_wanted(&x, t, &keys[i]), wanted[t][i]);
         }
     }
