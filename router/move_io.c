@@ -107,7 +107,9 @@ void move_claim(struct session_conn *c)
         session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED});
         return;
     }
-    move_to(c, s->rehome.node, streams_limit(w, s->rehome.node), way_of(s), on_claim_moved);
+    const bool was_there = strcmp(s->rehome.node, s->node) == 0;
+    move_to(c, s->rehome.node, was_there ? UINT32_MAX : streams_limit(w, s->rehome.node), way_of(s),
+            on_claim_moved);
 }
 
 void move_ask_audience(struct session_conn *c)
@@ -329,37 +331,62 @@ static bool should_move(const struct session_conn *c, const struct node *n, uint
     return c->s.node[0] != '\0' && !c->s.seat.share && (must_leave(n) || is_outdated(c, n, now_ms));
 }
 
-/* What is left of them is tried at the next poll: who has been tried has its move_after_ms. */
+/* False: there is nobody who should. */
+static bool move_publishers(struct worker *w, uint64_t now_ms)
+{
+    bool any = false;
+    uint32_t leaving = 0;
+    for (struct session_conn *c = w->conns, *next; c; c = next) {
+        next = c->next;
+        const struct node *n = node_table_get(w->nodes, c->s.node);
+        if (!should_move(c, n, now_ms))
+            continue;
+        any = true;
+        if (w->moves_allowed < 1)
+            break;
+        if (c->s.kind != SESSION_PUBLISH || !may_try(c, now_ms))
+            continue;
+        if (must_leave(n) && leaving++ >= LEAVING_TRIES)
+            continue;
+        if (move_one(c, now_ms))
+            w->moves_allowed--;
+    }
+    return any;
+}
+
+/* Those that wait at such a node may be thousands: some at a time, and next time the ones behind
+ * them. */
+static void move_players(struct worker *w, uint64_t now_ms)
+{
+    uint64_t until_us = 0;
+    struct session_conn *c = w->moves_at ? w->moves_at : w->conns;
+    for (w->moves_at = NULL; c; c = w->moves_at) {
+        w->moves_at = c->next;
+        if (c->s.kind != SESSION_PLAY || !may_try(c, now_ms) ||
+            !should_move(c, node_table_get(w->nodes, c->s.node), now_ms))
+            continue;
+        (void)move_one(c, now_ms);
+        const uint64_t now_us = clock_mono_us();
+        if (until_us == 0)
+            until_us = now_us + MOVES_WITHIN_US;
+        else if (now_us >= until_us)
+            return;
+    }
+}
+
 void move_planned(struct worker *w)
 {
     const double per_turn = w->config->failover.moves_per_second * (STORE_POLL_MS / 1000.0);
-    const uint64_t now_ms = clock_mono_ms(), until_us = clock_mono_us() + MOVES_WITHIN_US;
+    const uint64_t now_ms = clock_mono_ms();
     const bool rests = w->moves_version == w->nodes->version && now_ms < w->moves_rest_until_ms;
     if (w->config->failover.max_moves == 0 || rests || !moves_wanted(w, now_ms))
         return;
     w->moves_allowed += per_turn;
     if (w->moves_allowed > per_turn + 1)
         w->moves_allowed = per_turn + 1;
-    bool any = false;
-    uint32_t leaving = 0;
-    for (struct session_conn *c = w->conns, *next; c; c = next) {
-        next = c->next;
-        if (w->moves_allowed < 1)
-            return;
-        const struct node *n = node_table_get(w->nodes, c->s.node);
-        if (!should_move(c, n, now_ms))
-            continue;
-        any = true;
-        if (!may_try(c, now_ms))
-            continue;
-        if (c->s.kind == SESSION_PUBLISH && must_leave(n) && leaving++ >= LEAVING_TRIES)
-            continue;
-        if (clock_mono_us() >= until_us)
-            return;
-        if (move_one(c, now_ms))
-            w->moves_allowed--;
-    }
-    if (!any)
+    if (move_publishers(w, now_ms))
+        move_players(w, now_ms);
+    else
         w->moves_rest_until_ms = now_ms + MOVES_REST_MS + w->conn_count / MOVES_LOOKS_PER_MS;
 }
 
@@ -375,6 +402,8 @@ static const char *why_not_to(const struct session_conn *c, const char *node)
     const struct node *n = node_table_get(c->w->nodes, node);
     if (!n)
         return "that node is not known here yet";
+    if (n->conf.max_streams != 0 && n->streams >= n->conf.max_streams)
+        return "that node has its max_streams";
     return must_leave(n) ? "that node is being drained, or is disabled" : NULL;
 }
 

@@ -482,6 +482,7 @@ static void decide(struct session_conn *c)
         .owner = lags ? NULL : owner,
         .hint = c->found_hint ? c->s.stream->found.node : NULL,
         .here = c->recorded ? s->node : NULL,
+        .next = own ? c->s.stream->found.next : NULL,
         .exclude = lags ? &s->failed_node : s->stream->excluded,
         .exclude_count = lags ? 1 : s->excluded_count,
         .now_wall_ms = now_wall_ms,
@@ -827,9 +828,8 @@ static bool read_batch(struct worker *w)
     if (!worker_store_ok(w, store_changes_read(w->store, &w->change_seq, &lost, collect, &batch),
                          "changes"))
         return false;
-    if (lost || w->recheck_due) /* we fell behind the change log */
+    if (lost) /* we fell behind the change log */
         recheck_those(w, is_placed);
-    w->recheck_due = false;
     for (uint32_t i = 0; i < batch.count; i++) {
         if (is_late(w))
             stream_index_want(&w->streams, STREAM_TELL, &batch.claims[i].key);
@@ -854,10 +854,14 @@ void place_read_changes(struct worker *w)
 static void on_claim_again(void *arg, enum err e, const struct claim *claim)
 {
     struct worker *w = arg;
-    if (e == ERR_OK)
-        tell_sessions(w, claim);
-    else if (e != ERR_NOT_FOUND && !worker_store_ok(w, e, "claim"))
+    if (e == ERR_NOT_FOUND)
+        return;
+    if (!worker_store_ok(w, e, "claim")) {
         w->recheck_due = true;
+        return;
+    }
+    stream_index_want(&w->streams, STREAM_AUDIENCE, &claim->key);
+    tell_sessions(w, claim);
 }
 
 void place_tell_more(struct worker *w)
@@ -872,7 +876,6 @@ void place_tell_more(struct worker *w)
         if (!m)
             break;
         const struct stream_key key = *m->key;
-        stream_index_want(&w->streams, STREAM_AUDIENCE, &key);
         store_claim_get(w->store, &key, w->config->placement.hold_ms, worker_claims_ms(w),
                         on_claim_again, w);
     } while (!is_late(w));
@@ -882,5 +885,6 @@ void place_tell_more(struct worker *w)
 
 void place_look_again(struct worker *w)
 {
-    recheck_those(w, is_stranded);
+    recheck_those(w, w->recheck_due ? is_placed : is_stranded);
+    w->recheck_due = false;
 }

@@ -21,7 +21,7 @@ void place_tell_more(struct worker *w);
 /* At the end of a turn: what has changed of STREAM_AUDIENCE goes into the store. */
 void place_mark_audiences(struct worker *w);
 /* Every second or less often, when all has been written: players that were not sent where their
- * stream is, and have nothing where they are. */
+ * stream is, and have nothing where they are; all sessions, where a claim could not be read. */
 void place_look_again(struct worker *w);
 /* A live publisher that was placed while the store could not be written. Its claim is taken now, in
  * place of what was there then; if another one is there meanwhile, that is the publisher and this

@@ -8,7 +8,10 @@
 #include "router/place_io.h"
 #include "router/session_io.h"
 
-enum { WRITE_WITHIN_US = 10000 }; /* in a call; the rest soon */
+enum {
+    WRITE_WITHIN_US = 10000, /* in a call; the rest soon */
+    ERRORS_MAX = 8,          /* it is no use, and not only for one of them */
+};
 
 struct left_claim {
     struct stream_key key;
@@ -38,7 +41,7 @@ struct left {
 /* What else there is to be written waits for the next call. */
 static bool is_enough(const struct left *l)
 {
-    return l->w->process.store_errors != l->errors || clock_mono_us() >= l->until_us;
+    return l->w->process.store_errors - l->errors >= ERRORS_MAX || clock_mono_us() >= l->until_us;
 }
 
 static int by_id(const void *a, const void *b)

@@ -153,6 +153,8 @@ void session_finish(struct session_conn *c)
     list_unrouted(c);
     if (w->refresh_at == c)
         w->refresh_at = c->next;
+    if (w->moves_at == c)
+        w->moves_at = c->next;
     if (c->prev)
         c->prev->next = c->next;
     else

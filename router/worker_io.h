@@ -56,13 +56,14 @@ struct worker {
     bool missed_more;  /* which had no time for all of it */
     struct node_table *nodes;
     bool panic;
-    double moves_allowed;         /* planned moves that may begin now */
-    uint64_t moves_until_ms;      /* something has changed: look for streams to move until then */
-    uint64_t moves_rest_until_ms; /* there were none to move */
-    uint64_t moves_version;       /* of the node list when that was looked at */
+    double moves_allowed;          /* planned moves that may begin now */
+    uint64_t moves_until_ms;       /* something has changed: look for streams to move until then */
+    uint64_t moves_rest_until_ms;  /* there were none to move */
+    struct session_conn *moves_at; /* the player that is looked at next; NULL: the first one */
+    uint64_t moves_version;        /* of the node list when that was looked at */
     uint64_t change_seq;
     bool reading_changes;
-    bool recheck_due; /* changes were missed: the claims of all our streams are to be asked for */
+    bool recheck_due; /* a claim could not be read: those of all our streams are to be asked for */
     uint64_t next_session_id;
     uint32_t session_ids_left;
     struct process_record process; /* heartbeat and counters */

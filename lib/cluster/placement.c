@@ -93,20 +93,21 @@ static bool is_late(const struct place_request *req, const struct node *n)
            req->now_mono_ms < n->notes.dial_failed_ms + DIAL_FAILED_LATE_MS;
 }
 
-static bool counted_at(const struct place_request *req, const struct node *n)
+static bool is_node(const char *id, const struct node *n)
 {
-    return req->here && strcmp(req->here, n->conf.id) == 0;
+    return id && strcmp(id, n->conf.id) == 0;
 }
 
 /* Of others. */
 static uint32_t streams_of(const struct place_request *req, const struct node *n)
 {
-    return n->streams - (req->kind == PLACE_PUBLISH && n->streams > 0 && counted_at(req, n));
+    const bool counted = is_node(req->here, n) || is_node(req->next, n);
+    return n->streams - (req->kind == PLACE_PUBLISH && n->streams > 0 && counted);
 }
 
 static uint32_t sessions_of(const struct place_request *req, const struct node *n)
 {
-    return n->sessions - (n->sessions > 0 && counted_at(req, n));
+    return n->sessions - (n->sessions > 0 && is_node(req->here, n));
 }
 
 static uint32_t streams_limit(const struct node *n)

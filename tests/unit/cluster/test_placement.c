@@ -496,6 +496,9 @@ static void test_room_that_the_session_has(void **state)
         assert_null(ask(t, &policy, &r).node);
         r.here = "n1";
         assert_null(ask(t, &policy, &r).node);
+        r.next = "n0"; /* on its way there it counts as a stream, and as no session */
+        assert_int_equal(ask(t, &policy, &r).node != NULL, troubles[i] == break_streams);
+        r.next = NULL;
         r.here = "n0";
         assert_ptr_equal(ask(t, &policy, &r).node, &t->nodes[0]);
         t->nodes[0].streams++;
