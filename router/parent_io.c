@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,10 +50,11 @@ struct parent {
     struct shared *shared;
     struct listen_set listen;
     int doorbells[WORKERS_MAX];
-    uint32_t workers;
+    uint32_t workers, first_slot; /* in the store; everywhere else they are counted from 0 */
     struct parent_slot slots[WORKERS_MAX];
     sigset_t signals; /* blocked; a worker unblocks them when its handlers are in place */
-    int id_lock;      /* while others with our id may not start; -1: they may */
+    int id_lock; /* while others with our id may not start; -1: they may. Workers have it for the
+                    slots */
     bool stopping, failed;
     struct run_clock clock;               /* after a pause of the machine no worker has hung */
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's, by the monotonic clock; 0: none */
@@ -163,7 +165,8 @@ static int run_worker(struct parent *p, uint32_t slot, pid_t parent)
     if (getppid() != parent)
         return 1; /* it died before we asked to be told */
     listen_close(&p->listen, slot);
-    return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->workers, p->log.fd);
+    return worker_run(p->config, &p->listen, p->shared, p->doorbells, slot, p->first_slot,
+                      p->workers, p->log.fd);
 }
 
 static void start_worker(struct parent *p, uint32_t slot)
@@ -179,7 +182,7 @@ static void start_worker(struct parent *p, uint32_t slot)
     if (s->pid < 0) {
         s->pid = 0;
         s->restart_at_ms = now_ms(p) + RESTART_DELAY_MS;
-        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot),
+        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, p->first_slot + slot),
             log_text(K_ERROR, strerror(errno)));
     }
 }
@@ -198,7 +201,8 @@ static void worker_ended(struct parent *p, uint32_t slot, int status)
     const bool early = now - s->started_ms < RESTART_EARLY_MS;
     const bool well = p->stopping && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (!well)
-        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, slot), log_i64(K_PID, s->pid),
+        LOG(&p->log, LOG_ERROR, EV_WORKER_EXITED, log_u64(K_WORKER, p->first_slot + slot),
+            log_i64(K_PID, s->pid),
             log_text(K_SIGNAL, WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : ""),
             log_i64(K_STATUS, WIFEXITED(status) ? WEXITSTATUS(status) : -1));
     s->pid = 0;
@@ -231,8 +235,8 @@ static void kill_hung(struct parent *p, uint64_t now)
             continue;
         if (!atomic_load(&p->shared->slots[i].ready) && now - s->started_ms < READY_MS)
             continue;
-        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, i), log_i64(K_PID, s->pid),
-            log_u64(K_MS, now - s->beat_seen_ms));
+        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, p->first_slot + i),
+            log_i64(K_PID, s->pid), log_u64(K_MS, now - s->beat_seen_ms));
         kill(s->pid, SIGKILL);
         s->beat_seen_ms = now; /* once */
     }
@@ -353,7 +357,8 @@ static bool prepare(struct parent *p, char *error)
         return false;
     return listen_open(p->config, p->workers, &p->listen, error) == ERR_OK &&
            privilege_drop(p->config->process.user, error, CONFIG_ERROR_MAX) == ERR_OK &&
-           router_lock_take(p->config->live, p->config->router.id, &p->id_lock, error) == ERR_OK;
+           router_lock_take(p->config->live, p->config->router.id, p->workers, &p->first_slot,
+                            &p->id_lock, error) == ERR_OK;
 }
 
 /* Two descriptors a session: as many as the system lets us have. */
@@ -383,6 +388,18 @@ static uint64_t watchdog_interval_ms(void)
     return usec ? strtoull(usec, NULL, 10) / 2000 : 0;
 }
 
+/* One for each processor that we may run on. */
+static uint32_t workers_auto(void)
+{
+    cpu_set_t ours;
+    const long cpus = sched_getaffinity(0, sizeof ours, &ours) == 0
+                          ? CPU_COUNT(&ours)
+                          : sysconf(_SC_NPROCESSORS_ONLN); /* there are more than fit in there */
+    if (cpus < 1)
+        return 1;
+    return cpus < WORKERS_MAX ? (uint32_t)cpus : WORKERS_MAX;
+}
+
 int parent_run(const char *path, struct config *config)
 {
     char error[CONFIG_ERROR_MAX] = "";
@@ -393,10 +410,7 @@ int parent_run(const char *path, struct config *config)
     p->config = config;
     p->id_lock = -1;
     p->clock.step_ms = STEP_MS;
-    const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    p->workers = config->router.workers           ? config->router.workers
-                 : cpus > 0 && cpus < WORKERS_MAX ? (uint32_t)cpus
-                                                  : 1;
+    p->workers = config->router.workers ? config->router.workers : workers_auto();
     p->watchdog_ms = watchdog_interval_ms();
     log_init(&p->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
     block_signals(p);

@@ -1,6 +1,6 @@
 /* router/shared.h - what the parent and its workers share besides the store: a mapping made before
- * the first fork. Writers: the parent writes the configuration part, each worker its own slot;
- * lines_lost the parent fills and slot 0 empties. */
+ * the first fork. Writers: the parent writes the configuration part, each worker its own slot,
+ * counted from 0; lines_lost the parent fills and the first worker empties. */
 #ifndef WEIR_ROUTER_SHARED_H
 #define WEIR_ROUTER_SHARED_H
 
@@ -29,7 +29,7 @@ struct shared_slot {
 struct shared {
     struct shared_slot slots[WORKERS_MAX];
     _Atomic uint64_t config_version; /* odd while the parent writes */
-    _Atomic uint64_t lines_lost;     /* of the parent's log, not yet in the counter of slot 0 */
+    _Atomic uint64_t lines_lost; /* of the parent's log, not yet in the first worker's counter */
     uint32_t text_len;
     uint32_t address_count;
     struct signing_keys keys; /* of access.keys, read by the parent */

@@ -56,7 +56,7 @@ void worker_ring(struct worker *w, uint64_t slots)
 {
     const uint64_t one = 1;
     for (uint32_t i = 0; i < w->worker_count; i++) {
-        if (i == w->id.slot || !(slots & UINT64_C(1) << i))
+        if (i == w->index || !(slots & UINT64_C(1) << (w->first_slot + i)))
             continue;
         if (write(w->doorbells[i], &one, sizeof one) < 0)
             continue; /* full: it rings already */
@@ -188,7 +188,7 @@ static void log_nodes(struct worker *w, const char *reason)
         log_u64(K_NODES, w->nodes->count), log_u64(K_VERSION, w->nodes->version));
 }
 
-/* Slot 0 writes the file's nodes into the store; without a store they are used as they are. */
+/* The first worker writes the file's nodes into the store; without a store they are used as they are. */
 static void use_config_nodes(struct worker *w)
 {
     struct node *nodes = calloc(w->config->node_count + 1u, sizeof *nodes);
@@ -201,7 +201,7 @@ static void use_config_nodes(struct worker *w)
         if (node_table_put(w->nodes, &nodes[i]) != ERR_OK)
             break;
     uint32_t changed = 0;
-    if (w->store && w->id.slot == 0)
+    if (w->store && w->index == 0)
         (void)worker_store_ok(w, store_nodes_from_config(w->store, nodes, count, &changed),
                               "nodes");
     free(nodes);
@@ -264,7 +264,7 @@ static void sweep_hints(struct worker *w)
 static void count_lost_lines(struct worker *w)
 {
     w->process.lines_lost += log_count_lost(&w->log);
-    if (w->id.slot == 0)
+    if (w->index == 0)
         w->process.lines_lost += atomic_exchange(&w->shared->lines_lost, 0);
 }
 
@@ -337,7 +337,7 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     struct worker *w = timer->data;
-    atomic_store(&w->shared->slots[w->id.slot].beat_ms, clock_mono_ms());
+    atomic_store(&w->shared->slots[w->index].beat_ms, clock_mono_ms());
     mind_clock(w);
     log_lost_time(w);
     read_nodes_if_changed(w);
@@ -430,7 +430,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
         reconcile(w);
     else if (look)
         place_look_again(w);
-    if (w->id.slot == 0)
+    if (w->index == 0)
         sweep(w);
 }
 
@@ -690,7 +690,7 @@ static void start_listeners(struct worker *w, const struct listen_set *set)
         struct worker_listener *l = &w->listeners[i];
         *l = (struct worker_listener){.worker = w,
                                       .index = i,
-                                      .fd = set->fds[i][w->id.slot],
+                                      .fd = set->fds[i][w->index],
                                       .conf = w->config->router.listen[i]};
         ev_io_init(&l->watcher, on_accept, l->fd, EV_READ);
         l->watcher.data = l;
@@ -705,7 +705,7 @@ static void start_watchers(struct worker *w)
     ev_timer_init(&w->second, on_second, 1.0, 1.0);
     ev_timer_init(&w->accept_pause, on_accept_pause_over, 0.0, 0.0);
     ev_timer_init(&w->grace, on_grace_over, 0.0, 0.0);
-    ev_io_init(&w->doorbell, on_doorbell, w->doorbells[w->id.slot], EV_READ);
+    ev_io_init(&w->doorbell, on_doorbell, w->doorbells[w->index], EV_READ);
     ev_signal_init(&w->hup, on_hup, SIGHUP);
     ev_signal_init(&w->term, on_stop, SIGTERM);
     signal(SIGINT,
@@ -786,7 +786,8 @@ static void deinit(struct worker *w)
 }
 
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
-               const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd)
+               const int *doorbells, uint32_t index, uint32_t first_slot, uint32_t worker_count,
+               int log_fd)
 {
     /* What one stream gives up the next one takes: by way of the system it would be cleared. */
     (void)mallopt(M_TRIM_THRESHOLD, HEAP_SPARE_BYTES);
@@ -799,16 +800,18 @@ int worker_run(struct config *config, const struct listen_set *set, struct share
     w->doorbells = doorbells;
     w->worker_count = worker_count;
     w->clock.step_ms = RUN_STEP_MS;
-    w->id.slot = slot;
+    w->index = index;
+    w->first_slot = first_slot;
+    w->id.slot = first_slot + index;
     snprintf(w->id.router, sizeof w->id.router, "%s", config->router.id);
     log_init(&w->log, log_fd, config->log.level, config->log.format);
-    w->log.worker = (int)slot;
+    w->log.worker = (int)w->id.slot;
     w->exit_code = 1;
     if (init(w)) {
         start_listeners(w, set);
         start_watchers(w);
-        atomic_store(&shared->slots[slot].beat_ms, clock_mono_ms());
-        atomic_store(&shared->slots[slot].ready, 1);
+        atomic_store(&shared->slots[index].beat_ms, clock_mono_ms());
+        atomic_store(&shared->slots[index].ready, 1);
         LOG(&w->log, LOG_INFO, EV_WORKER_STARTED, log_u64(K_PID, (uint64_t)getpid()),
             log_u64(K_NODES, w->nodes->count));
         ev_run(w->loop, 0);

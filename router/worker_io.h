@@ -46,9 +46,10 @@ struct worker {
     struct block *spare; /* the next read goes here if its link holds no block */
 
     struct worker_id id;
-    uint32_t worker_count;
+    uint32_t worker_count, index; /* of them, from 0 */
+    uint32_t first_slot;          /* id.slot of the first one */
     struct shared *shared;
-    const int *doorbells; /* eventfds, one per slot */
+    const int *doorbells; /* eventfds, by index */
 
     struct store *store; /* NULL: could not be opened */
     struct store_outage outage;
@@ -122,7 +123,8 @@ uint64_t worker_claims_ms(struct worker *w);
 /* Never returns before the worker is done; the exit code. Takes over `config`. log_fd: the
  * parent's, opened before privileges were dropped. */
 int worker_run(struct config *config, const struct listen_set *set, struct shared *shared,
-               const int *doorbells, uint32_t slot, uint32_t worker_count, int log_fd);
+               const int *doorbells, uint32_t index, uint32_t first_slot, uint32_t worker_count,
+               int log_fd);
 
 /* The outcome of a store call: counts and logs failures (cluster/store_outage.h); true if it
  * worked. */

@@ -87,10 +87,33 @@ def test_two_routers_do_not_share_an_id(fakes, router, client):
     assert r.wait_log("stream_placed", kind="play")["reason"] == "claim"
     r.terminate()
     r.wait_log("router_stopping")
-    twin.start()  # a successor does not wait for the last sessions
+    twin.start()  # a successor does not wait for the last sessions, nor do they lose their records
+    late = client(twin)
+    assert late.publish("y")[1] == "status"
+    player_there = client(twin)
+    player_there.play("x")
+    assert twin.wait_log("stream_placed", kind="play")["reason"] == "claim"
     c.close()
     player.close()
+    assert r.proc.wait() == 0  # nor does it take away those of its successor
+    mark = twin.mark()
+    client(twin).play("y")
+    assert twin.wait_log("stream_placed", kind="play", since=mark)["reason"] == "claim"
+
+
+def test_router_that_starts_beside_too_many_workers(fakes, router, client):
+    """Those of its predecessor, whose sessions have not ended, are in slots of their own: there are 64."""
+    nodes = fakes(1)
+    r = router(nodes, workers=33, router={"shutdown_grace": "20s"})
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    r.terminate()
+    r.wait_log("router_stopping")
+    twin = router(nodes, start=False, workers=32, cluster=r.config["cluster"])
+    assert "router.id router1: the one before still has sessions" in twin.command().stderr
+    c.close()
     assert r.proc.wait() == 0
+    twin.start()
 
 
 def test_log_that_nobody_reads(fakes, router, stack, tmp_path):
