@@ -33,6 +33,7 @@ enum {
     STEP_MS = 2 * TURN_MS,   /* what takes longer it did not run */
     RESTART_EARLY_MS = 1000, /* a worker that dies sooner than this after its start ... */
     RESTART_DELAY_MS = 300,  /* ... is restarted after this: no fork storm */
+    KILL_EVERY_MS = 1000,    /* a hung one */
     READY_MS = 15000,        /* a first worker that is not ready by then has failed */
 };
 
@@ -56,6 +57,7 @@ struct parent {
     int id_lock; /* while others with our id may not start; -1: they may. Workers have it for the
                     slots */
     bool stopping, failed;
+    uint64_t killed_ms;                   /* one that had hung, by the run clock; 0: none */
     struct run_clock clock;               /* after a pause of the machine no worker has hung */
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's, by the monotonic clock; 0: none */
 };
@@ -67,6 +69,15 @@ static uint64_t now_ms(struct parent *p)
 
 /* ---- configuration ---- */
 
+static void ping_watchdog(struct parent *p)
+{
+    if (p->watchdog_ms == 0 || clock_mono_ms() < p->watchdog_at_ms)
+        return;
+    notify_send("WATCHDOG=1");
+    p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
+}
+
+/* A name server that does not answer takes 10 s for each name. */
 static void resolve_nodes(struct parent *p, const struct config *c)
 {
     p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
@@ -77,6 +88,7 @@ static void resolve_nodes(struct parent *p, const struct config *c)
         if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK)
             LOG(&p->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, c->nodes[i].id),
                 log_text(K_ADDRESS, c->nodes[i].rtmp));
+        ping_watchdog(p);
     }
 }
 
@@ -223,23 +235,34 @@ static void reap(struct parent *p)
                 worker_ended(p, i, status);
 }
 
+static bool has_hung(struct parent *p, uint32_t slot, uint64_t now)
+{
+    struct parent_slot *s = &p->slots[slot];
+    const uint64_t beat = atomic_load(&p->shared->slots[slot].beat_ms);
+    if (beat != s->beat_ms)
+        s->beat_seen_ms = now;
+    s->beat_ms = beat;
+    const bool starting =
+        !atomic_load(&p->shared->slots[slot].ready) && now - s->started_ms < READY_MS;
+    return s->pid > 0 && now - s->beat_seen_ms >= WORKER_BEAT_TIMEOUT_MS && !starting;
+}
+
+/* The one that has been silent for longest: others may only wait for it, with what it has locked in
+ * the store, and go on when it is gone. */
 static void kill_hung(struct parent *p, uint64_t now)
 {
-    for (uint32_t i = 0; i < p->workers; i++) {
-        struct parent_slot *s = &p->slots[i];
-        const uint64_t beat = atomic_load(&p->shared->slots[i].beat_ms);
-        if (beat != s->beat_ms)
-            s->beat_seen_ms = now;
-        s->beat_ms = beat;
-        if (s->pid <= 0 || now - s->beat_seen_ms < WORKER_BEAT_TIMEOUT_MS)
-            continue;
-        if (!atomic_load(&p->shared->slots[i].ready) && now - s->started_ms < READY_MS)
-            continue;
-        LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, p->first_slot + i),
-            log_i64(K_PID, s->pid), log_u64(K_MS, now - s->beat_seen_ms));
-        kill(s->pid, SIGKILL);
-        s->beat_seen_ms = now; /* once */
-    }
+    uint32_t worst = p->workers;
+    for (uint32_t i = 0; i < p->workers; i++)
+        if (has_hung(p, i, now) &&
+            (worst == p->workers || p->slots[i].beat_ms < p->slots[worst].beat_ms))
+            worst = i;
+    if (worst == p->workers || now - p->killed_ms < KILL_EVERY_MS)
+        return;
+    struct parent_slot *s = &p->slots[worst];
+    LOG(&p->log, LOG_ERROR, EV_WORKER_HUNG, log_u64(K_WORKER, p->first_slot + worst),
+        log_i64(K_PID, s->pid), log_u64(K_MS, now - s->beat_seen_ms));
+    kill(s->pid, SIGKILL);
+    s->beat_seen_ms = p->killed_ms = now; /* once */
 }
 
 static void restart_dead(struct parent *p, uint64_t now)
@@ -297,10 +320,7 @@ static void turn(struct parent *p)
     kill_hung(p, now);
     restart_dead(p, now);
     atomic_fetch_add(&p->shared->lines_lost, log_count_lost(&p->log));
-    if (p->watchdog_ms && clock_mono_ms() >= p->watchdog_at_ms) {
-        notify_send("WATCHDOG=1");
-        p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
-    }
+    ping_watchdog(p);
 }
 
 /* ---- beginning and end ---- */

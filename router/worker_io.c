@@ -33,7 +33,9 @@ enum {
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     HEAP_SPARE_BYTES = 32 * 1024 * 1024, /* free memory a worker keeps */
     HEAP_PIECE_BYTES = 4 * 1024 * 1024,  /* larger ones go back at once */
-    ACCEPT_PAUSE_MS = 100,               /* out of descriptors: try again then */
+    CLOSE_WITHIN_US = 100000,            /* in a turn, at the end */
+    CLOSE_REST_MS = 1,
+    ACCEPT_PAUSE_MS = 100, /* out of descriptors: try again then */
 };
 
 /* ---- for the other files ---- */
@@ -188,7 +190,8 @@ static void log_nodes(struct worker *w, const char *reason)
         log_u64(K_NODES, w->nodes->count), log_u64(K_VERSION, w->nodes->version));
 }
 
-/* The first worker writes the file's nodes into the store; without a store they are used as they are. */
+/* The first worker writes the file's nodes into the store; without a store they are used as they
+ * are. */
 static void use_config_nodes(struct worker *w)
 {
     struct node *nodes = calloc(w->config->node_count + 1u, sizeof *nodes);
@@ -605,20 +608,28 @@ static struct session_conn *client_from(struct session_conn *c)
     return c;
 }
 
-/* A shared link goes with its last player, so it is not the one to go on from. */
-static void close_all(struct worker *w, enum close_why why)
+/* A shared link goes with its last player, so it is not the one to go on from. False: there was no
+ * time for all of them; tens of thousands that end in one turn would seem to have hung. */
+static bool close_some(struct worker *w)
 {
+    const uint64_t until_us = clock_mono_us() + CLOSE_WITHIN_US;
     for (struct session_conn *c = client_from(w->conns), *next; c; c = next) {
         next = client_from(c->next);
-        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = why});
+        if (c->s.state != SESS_CLOSING)
+            session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_SHUTDOWN});
+        if (clock_mono_us() >= until_us)
+            return !next;
     }
+    return true;
 }
 
 static void on_grace_over(struct ev_loop *loop, ev_timer *timer, int events)
 {
-    (void)loop;
     (void)events;
-    close_all(timer->data, WHY_SHUTDOWN);
+    if (close_some(timer->data))
+        return;
+    ev_timer_set(timer, CLOSE_REST_MS / 1000.0, 0.0);
+    ev_timer_start(loop, timer);
 }
 
 /* The first time: accept what is queued, then no more, and let sessions end for
@@ -627,8 +638,9 @@ static void on_stop(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     (void)events;
     struct worker *w = watcher->data;
+    ev_timer_stop(loop, &w->grace);
     if (w->stopping) {
-        close_all(w, WHY_SHUTDOWN);
+        on_grace_over(loop, &w->grace, 0);
         return;
     }
     w->stopping = true;

@@ -480,6 +480,8 @@ static enum err put_configured(struct store *s, MDB_txn *txn, struct replacing *
         const struct node *known = node_table_get(r->known, n.conf.id);
         if (known)
             n.admin = known->admin; /* the operator's word outlives a reload */
+        if (known && n.addr.ss_family == 0 && strcmp(known->conf.rtmp, n.conf.rtmp) == 0)
+            n.addr = known->addr; /* no name server now is no reason to lose the node */
         n.source = NODE_FROM_CONFIG;
         n.leaving = false;
         e = put_record(s, txn, &n, &r->changes);

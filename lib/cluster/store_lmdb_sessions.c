@@ -74,16 +74,25 @@ enum err store_audience(struct store *s, const struct stream_key *key, const cha
     return ERR_OK;
 }
 
-static enum err mark_audience(struct store *s, MDB_txn *txn, MDB_val key, uint64_t epoch, bool cut)
+static enum err audience_get(struct store *s, MDB_txn *txn, MDB_val key, struct audience_record *a)
 {
     MDB_val v;
+    const enum err e = db_get(txn, s->db[DB_AUDIENCE], key, &v);
+    return e == ERR_OK ? audience_record_parse(v.mv_data, v.mv_size, a) : e;
+}
+
+static bool is_that_far(const struct audience_record *a, uint64_t epoch, bool cut)
+{
+    return a->epoch > epoch || (a->epoch == epoch && (a->cut || !cut));
+}
+
+static enum err mark_audience(struct store *s, MDB_txn *txn, MDB_val key, uint64_t epoch, bool cut)
+{
     uint8_t buf[STORE_RECORD_MAX];
     struct audience_record a;
-    enum err e = db_get(txn, s->db[DB_AUDIENCE], key, &v);
-    if (e == ERR_OK)
-        e = audience_record_parse(v.mv_data, v.mv_size, &a);
-    if (e != ERR_OK || a.epoch > epoch || (a.epoch == epoch && a.cut))
-        return e; /* that far already */
+    const enum err e = audience_get(s, txn, key, &a);
+    if (e != ERR_OK || is_that_far(&a, epoch, cut))
+        return e;
     a.epoch = epoch;
     a.cut = cut;
     return db_put(txn, s->db[DB_AUDIENCE], key, val_of(buf, audience_record_write(&a, buf)));
@@ -94,10 +103,17 @@ enum err store_audience_mark(struct store *s, const struct stream_key *key,
 {
     MDB_txn *txn;
     uint8_t key_buf[AUDIENCE_KEY_MAX];
-    const enum err e = write_begin(&s->live, &txn);
+    struct audience_record a;
+    const MDB_val at = audience_key(key, worker, key_buf);
+    enum err e = read_begin(&s->live, &txn);
     if (e != ERR_OK)
         return e;
-    return write_end(txn, mark_audience(s, txn, audience_key(key, worker, key_buf), epoch, cut));
+    e = audience_get(s, txn, at, &a);
+    read_end(&s->live, txn);
+    if (e != ERR_OK || is_that_far(&a, epoch, cut)) /* mostly, and others need not wait for that */
+        return e;
+    e = write_begin(&s->live, &txn);
+    return e == ERR_OK ? write_end(txn, mark_audience(s, txn, at, epoch, cut)) : e;
 }
 
 struct audience_wait {

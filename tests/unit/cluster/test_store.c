@@ -205,6 +205,27 @@ static void test_node_limit(void **state)
     free(nodes);
 }
 
+/* Its name has an address still when it is asked for in vain; another name has none. */
+static void test_address_that_is_not_found_again(void **state)
+{
+    struct fixture *f = *state;
+    struct node node = node_of("a", "10.0.0.1");
+    uint32_t changed;
+    assert_int_equal(store_nodes_from_config(f->store, &node, 1, &changed), ERR_OK);
+    const struct sockaddr_storage before = node.addr;
+    node.addr = (struct sockaddr_storage){0};
+    assert_int_equal(store_nodes_from_config(f->store, &node, 1, &changed), ERR_OK);
+    assert_int_equal(changed, 0);
+    struct node_table *t = read_nodes(f->store, t0);
+    assert_memory_equal(&node_table_get(t, "a")->addr, &before, sizeof before);
+    node_table_destroy(t);
+    snprintf(node.conf.rtmp, sizeof node.conf.rtmp, "elsewhere:1935");
+    assert_int_equal(store_nodes_from_config(f->store, &node, 1, &changed), ERR_OK);
+    t = read_nodes(f->store, t0);
+    assert_int_equal(node_table_get(t, "a")->addr.ss_family, 0);
+    node_table_destroy(t);
+}
+
 static void test_nodes_from_config(void **state)
 {
     struct fixture *f = *state;
@@ -341,6 +362,7 @@ int main(void)
         STORE_TEST(test_node_put_and_delete),
         STORE_TEST(test_node_limit),
         STORE_TEST(test_nodes_from_config),
+        STORE_TEST(test_address_that_is_not_found_again),
         STORE_TEST(test_health),
         STORE_TEST(test_version_after_wipe),
     };
