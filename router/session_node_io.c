@@ -31,7 +31,7 @@ static struct session_conn *waiting_conn(struct setups_waiter *who)
 static void dial_some(struct worker *w, uint32_t at)
 {
     struct setups_waiter *who;
-    for (int i = 0; i < SETUPS_PER_NODE && (who = setups_next(&w->setups, at)); i++)
+    for (int i = 0; i < (int)w->setups.most && (who = setups_next(&w->setups, at)); i++)
         session_run(waiting_conn(who));
     if (setups_waits(&w->setups, at))
         w->setups.left = true;

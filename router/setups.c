@@ -5,6 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+void setups_init(struct setups *s, uint32_t workers)
+{
+    const uint32_t most = SETUPS_OF_ALL / workers;
+    *s = (struct setups){.most = most < SETUPS_PER_NODE ? most : SETUPS_PER_NODE};
+}
+
 /* The node's, or one that nobody needs; if there is none, the last one's. */
 static struct setups_node *find(struct setups *s, const char *node)
 {
@@ -36,7 +42,7 @@ static void wait_at(struct setups_node *n, struct setups_waiter *who)
 int setups_enter(struct setups *s, const char *node, struct setups_waiter *who)
 {
     struct setups_node *n = find(s, node);
-    if (n->count >= SETUPS_PER_NODE) {
+    if (n->count >= s->most) {
         wait_at(n, who);
         return -1;
     }
@@ -53,7 +59,7 @@ void setups_leave(struct setups *s, int at)
 
 bool setups_waits(const struct setups *s, uint32_t at)
 {
-    return s->of[at].first && s->of[at].count < SETUPS_PER_NODE;
+    return s->of[at].first && s->of[at].count < s->most;
 }
 
 struct setups_waiter *setups_next(struct setups *s, uint32_t at)

@@ -1,6 +1,6 @@
 /* router/setups.h - how many links this worker is setting up to each node for streams that move,
  * and for players that go after theirs, and who waits for its turn. A node that gets those of
- * another one all at once is given them some at a time. Pure. Owner: the worker; zero-initialised.
+ * another one all at once is given them some at a time. Pure. Owner: the worker.
  * Who waits stops waiting before it goes. Tests: tests/unit/router/test_setups.c */
 #ifndef WEIR_ROUTER_SETUPS_H
 #define WEIR_ROUTER_SETUPS_H
@@ -26,10 +26,12 @@ struct setups_node {
 struct setups {
     struct setups_node of[NODES_MAX];
     uint32_t used;
+    uint32_t most; /* to a node at once */
     bool left; /* one has left since this was last cleared: others may enter */
 };
 
-/* What setups_leave() wants back. -1: SETUPS_PER_NODE are under way to that node; it waits for that
+void setups_init(struct setups *s, uint32_t workers); /* that share what a node can be given */
+/* What setups_leave() wants back. -1: as many as may be are under way to that node; it waits for that
  * one from now on, and keeps its place if it did so before. */
 MUST_CHECK int setups_enter(struct setups *s, const char *node, struct setups_waiter *who);
 void setups_leave(struct setups *s, int at);

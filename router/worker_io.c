@@ -757,6 +757,7 @@ static bool init(struct worker *w)
     rtmp_pool_init(&w->messages, &w->blocks);
     w->env.pool = &w->messages;
     admission_init(&w->admission);
+    setups_init(&w->setups, w->worker_count);
     w->env.access.keys = w->shared->keys;
     apply_config(w);
     (void)follow_clock(w);

@@ -66,7 +66,8 @@ enum {
     STORE_POLL_MS = 50,            /* how soon a change elsewhere is seen without a doorbell */
     RUN_STEP_MS = 2 * STORE_POLL_MS, /* a loop that polls the store and has not turned for longer did not run */
     IOV_BATCH = 128,               /* pieces of one writev */
-    SETUPS_PER_NODE = 64,          /* links of what moves that a worker sets up to a node at once */
+    SETUPS_PER_NODE = 64,          /* links of what moves that a worker sets up to a node at once, */
+    SETUPS_OF_ALL = 512,           /* ... and all of a router's: nodes accept so many without being asked (nginx: 511) */
 };
 
 #endif

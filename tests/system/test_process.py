@@ -1,5 +1,6 @@
 """The program: options, exit codes, signals, workers that die."""
 
+import datetime
 import fcntl
 import os
 import re
@@ -114,6 +115,19 @@ def test_router_that_starts_beside_too_many_workers(fakes, router, client):
     c.close()
     assert r.proc.wait() == 0
     twin.start()
+
+
+def test_hung_workers_are_killed_one_after_the_other(fakes, router):
+    """All but one may only wait for what that one has locked."""
+    r = router(fakes(1), workers=3)
+    for pid in r.workers().values():
+        os.kill(pid, signal.SIGSTOP)
+    mark = r.mark()
+    procs.eventually(lambda: len(r.logs("worker_hung", since=mark)) == 3, what="all have hung")
+    hung = r.logs("worker_hung", since=mark)
+    at = [datetime.datetime.fromisoformat(line["ts"].replace("Z", "+00:00")) for line in hung]
+    assert all((b - a).total_seconds() > 0.9 for a, b in zip(at, at[1:]))
+    procs.eventually(lambda: len(r.logs("worker_started", since=mark)) == 3, what="others serve")
 
 
 def test_log_that_nobody_reads(fakes, router, stack, tmp_path):

@@ -26,6 +26,7 @@ static void test_each_node_has_its_own(void **state)
     static struct setups s;
     struct setups_waiter one = {0};
     (void)state;
+    setups_init(&s, 1);
     const int n1 = fill(&s, "n1");
     assert_int_equal(setups_enter(&s, "n1", &one), -1);
     assert_true(setups_enter(&s, "n2", &one) >= 0);
@@ -42,6 +43,7 @@ static void test_first_come_first_served(void **state)
     static struct setups s;
     struct setups_waiter w[4] = {0};
     (void)state;
+    setups_init(&s, 1);
     const int n1 = fill(&s, "n1");
     for (int i = 0; i < 4; i++)
         assert_int_equal(setups_enter(&s, "n1", &w[i]), -1);
@@ -71,6 +73,7 @@ static void test_waits_where_it_wants_to_go(void **state)
     static struct setups s;
     struct setups_waiter who = {0};
     (void)state;
+    setups_init(&s, 1);
     const int n1 = fill(&s, "n1"), n2 = fill(&s, "n2");
     assert_int_equal(setups_enter(&s, "n1", &who), -1);
     assert_int_equal(setups_enter(&s, "n2", &who), -1);
@@ -88,6 +91,7 @@ static void test_more_nodes_than_entries(void **state)
     struct setups_waiter who = {0};
     char node[16];
     (void)state;
+    setups_init(&s, 1);
     const int n0 = fill(&s, "n0");
     assert_int_equal(setups_enter(&s, "n0", &who), -1);
     for (int i = 0; i < SETUPS_PER_NODE; i++)
@@ -106,6 +110,22 @@ static void test_more_nodes_than_entries(void **state)
     assert_true(setups_enter(&s, "m7", &who) != NODES_MAX - 1);
 }
 
+static void test_many_workers_share_what_a_node_takes(void **state)
+{
+    static struct setups s;
+    static const uint32_t most[][2] = {{1, 64}, {8, 64}, {9, 56}, {32, 16}, {64, 8}};
+    struct setups_waiter who = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof most / sizeof most[0]; i++) {
+        uint32_t entered = 0;
+        setups_init(&s, most[i][0]);
+        while (setups_enter(&s, "n1", &who) >= 0)
+            entered++;
+        assert_int_equal(entered, most[i][1]);
+        setups_stop_waiting(&who);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -113,6 +133,7 @@ int main(void)
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_waits_where_it_wants_to_go),
         cmocka_unit_test(test_more_nodes_than_entries),
+        cmocka_unit_test(test_many_workers_share_what_a_node_takes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
