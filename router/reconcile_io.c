@@ -77,14 +77,12 @@ static struct session_conn *find_own(const struct left *l, uint64_t id)
     return low < l->own_count && l->own[low]->s.id == id ? l->own[low] : NULL;
 }
 
-static bool look_at_session(void *arg, const struct session_record *r)
+static bool look_at_session(void *arg, uint64_t id)
 {
     struct left *l = arg;
-    if (!worker_id_equal(&r->worker, &l->w->id))
-        return true;
-    const struct session_conn *c = find_own(l, r->id);
+    const struct session_conn *c = find_own(l, id);
     if (!c || !(c->recorded || c->s.placed))
-        l->sessions[l->session_count++] = r->id;
+        l->sessions[l->session_count++] = id;
     return l->session_count < STORE_WRITE_RECORDS;
 }
 
@@ -110,8 +108,6 @@ static bool says_where(const struct claim *claim, const struct session *s)
 static bool look_at_claim(void *arg, const struct claim *claim)
 {
     struct left *l = arg;
-    if (!worker_id_equal(&claim->worker, &l->w->id))
-        return true;
     struct session_conn *c = find_own(l, claim->session);
     if (!c || strcmp(c->s.key.text, claim->key.text) != 0)
         l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
@@ -126,18 +122,20 @@ static bool look_at_claim(void *arg, const struct claim *claim)
 static void remove_left(const struct left *l)
 {
     struct worker *w = l->w;
-    for (uint32_t i = 0; i < l->session_count; i++) {
-        const enum err e = store_session_delete(w->store, l->sessions[i]);
+    uint32_t sessions = 0, claims = 0;
+    for (; sessions < l->session_count && !is_enough(l); sessions++) {
+        const enum err e = store_session_delete(w->store, l->sessions[sessions]);
         if (e != ERR_NOT_FOUND)
             (void)worker_store_ok(w, e, "session record");
     }
-    for (uint32_t i = 0; i < l->claim_count; i++) {
-        const struct left_claim *c = &l->claims[i];
+    for (; claims < l->claim_count && !is_enough(l); claims++) {
+        const struct left_claim *c = &l->claims[claims];
         const enum err e = store_claim_release(w->store, &c->key, c->epoch, true, clock_wall_ms());
         if (e != ERR_NOT_FOUND && e != ERR_CONFLICT)
             (void)worker_store_ok(w, e, "claim");
     }
-    if (l->session_count == STORE_WRITE_RECORDS || l->claim_count == STORE_WRITE_RECORDS)
+    if (sessions < l->session_count || sessions == STORE_WRITE_RECORDS || claims < l->claim_count ||
+        claims == STORE_WRITE_RECORDS)
         w->missed_more = true;
 }
 
@@ -181,8 +179,8 @@ static void reconcile_all(struct left *l)
         w->store_missed = true;
         return;
     }
-    if (!worker_store_ok(w, store_sessions_list(w->store, look_at_session, l), "sessions") ||
-        !worker_store_ok(w, store_claims_list(w->store, look_at_claim, l), "claims"))
+    if (!worker_store_ok(w, store_sessions_of(w->store, &w->id, look_at_session, l), "sessions") ||
+        !worker_store_ok(w, store_claims_of(w->store, &w->id, look_at_claim, l), "claims"))
         return;
     l->until_us = clock_mono_us() + WRITE_WITHIN_US;
     remove_left(l);

@@ -241,6 +241,40 @@ MDB_val owned_key(const struct worker_id *id, enum owned_kind kind, uint64_t num
     return val_of(buf, n + 1 + 8);
 }
 
+struct owned_walk {
+    struct store *s;
+    MDB_txn *txn;
+    MDB_val prefix; /* worker and kind */
+    owned_fn *fn;
+    void *arg;
+};
+
+static enum err walk_owned(void *arg, MDB_val key, MDB_val value, bool *more)
+{
+    const struct owned_walk *o = arg;
+    *more = begins_with(key, o->prefix);
+    if (!*more)
+        return ERR_OK;
+    if (key.mv_size != o->prefix.mv_size + 8)
+        return ERR_CORRUPT;
+    const uint8_t *number = (const uint8_t *)key.mv_data + o->prefix.mv_size;
+    return o->fn(o->s, o->txn, number_at(number), value, o->arg, more);
+}
+
+enum err owned_scan(struct store *s, const struct worker_id *id, enum owned_kind kind, owned_fn *fn,
+                    void *arg)
+{
+    uint8_t buf[OWNED_KEY_MAX];
+    struct owned_walk o = {.s = s, .prefix = owned_key(id, kind, 0, buf), .fn = fn, .arg = arg};
+    enum err e = read_begin(&s->live, &o.txn);
+    if (e != ERR_OK)
+        return e;
+    o.prefix.mv_size -= 8;
+    e = db_scan(o.txn, s->db[DB_OWNED], o.prefix, walk_owned, &o);
+    read_end(&s->live, o.txn);
+    return e;
+}
+
 MDB_val stream_prefix(const struct stream_key *k, uint8_t buf[STREAM_HASH_BYTES])
 {
     const XXH128_hash_t h = XXH3_128bits(k->text, k->len);

@@ -111,6 +111,11 @@ enum { OWNED_KEY_MAX = ROUTER_ID_MAX + 1 + 4 + 1 + 8 };
 MDB_val owned_prefix(const struct worker_id *id, uint8_t buf[OWNED_KEY_MAX]);
 MDB_val owned_key(const struct worker_id *id, enum owned_kind kind, uint64_t number,
                   uint8_t buf[OWNED_KEY_MAX]);
+/* value: the stream key. *more false: enough. */
+typedef enum err owned_fn(struct store *s, MDB_txn *txn, uint64_t number, MDB_val value, void *arg,
+                          bool *more);
+MUST_CHECK enum err owned_scan(struct store *s, const struct worker_id *id, enum owned_kind kind,
+                               owned_fn *fn, void *arg);
 /* A key of a database ends at 511 bytes, too few for a stream and something else: the stream counts
  * by its hash. */
 enum { STREAM_HASH_BYTES = 16 };

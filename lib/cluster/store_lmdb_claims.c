@@ -532,6 +532,28 @@ static enum err list_claim(void *arg, MDB_val key, MDB_val value, bool *more)
     return e;
 }
 
+static enum err list_owned(struct store *s, MDB_txn *txn, uint64_t epoch, MDB_val value, void *arg,
+                           bool *more)
+{
+    const struct claim_lister *l = arg;
+    struct stream_key key = {.len = (uint16_t)value.mv_size};
+    struct claim c;
+    if (value.mv_size >= sizeof key.text)
+        return ERR_CORRUPT;
+    memcpy(key.text, value.mv_data, value.mv_size);
+    const enum err e = claim_read(s, txn, &key, &c);
+    if (e == ERR_OK && c.state == CLAIM_LIVE && c.epoch == epoch)
+        *more = l->cb(l->arg, &c);
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
+}
+
+enum err store_claims_of(struct store *s, const struct worker_id *id,
+                         bool (*cb)(void *arg, const struct claim *c), void *arg)
+{
+    struct claim_lister l = {.cb = cb, .arg = arg};
+    return owned_scan(s, id, OWNED_CLAIM, list_owned, &l);
+}
+
 enum err store_claims_list(struct store *s, bool (*cb)(void *arg, const struct claim *c), void *arg)
 {
     struct claim_lister l = {.cb = cb, .arg = arg};

@@ -308,6 +308,29 @@ enum err store_sessions_list(struct store *s, bool (*cb)(void *arg, const struct
     return live_scan(s, DB_SESSIONS, val_of(NULL, 0), list_session, &l);
 }
 
+struct id_lister {
+    bool (*cb)(void *arg, uint64_t id);
+    void *arg;
+};
+
+static enum err list_id(struct store *s, MDB_txn *txn, uint64_t id, MDB_val value, void *arg,
+                        bool *more)
+{
+    const struct id_lister *l = arg;
+    (void)s;
+    (void)txn;
+    (void)value;
+    *more = l->cb(l->arg, id);
+    return ERR_OK;
+}
+
+enum err store_sessions_of(struct store *s, const struct worker_id *id,
+                           bool (*cb)(void *arg, uint64_t id), void *arg)
+{
+    struct id_lister l = {.cb = cb, .arg = arg};
+    return owned_scan(s, id, OWNED_SESSION, list_id, &l);
+}
+
 /* ---- a worker's slot ---- */
 
 struct leftover {

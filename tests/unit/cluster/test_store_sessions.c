@@ -130,6 +130,25 @@ static void test_session_ids(void **state)
 
 /* ---- a worker's slot ---- */
 
+struct owned {
+    uint32_t sessions, claims, limit;
+};
+
+static bool count_session(void *arg, uint64_t id)
+{
+    struct owned *o = arg;
+    assert_in_range(id, 1000, 1099);
+    return ++o->sessions < o->limit;
+}
+
+static bool count_claim(void *arg, const struct claim *c)
+{
+    struct owned *o = arg;
+    assert_int_equal(c->worker.slot, 0);
+    assert_string_equal(c->worker.router, "r1");
+    return ++o->claims < o->limit;
+}
+
 static void test_slot_clean(void **state)
 {
     struct fixture *f = *state;
@@ -153,6 +172,16 @@ static void test_slot_clean(void **state)
     put_session(s, foreign);
     expect_load(s, "n1", STREAMS + 1, PLAYERS + 2);
 
+    struct owned owned = {.limit = UINT32_MAX};
+    assert_int_equal(store_sessions_of(s, &w0, count_session, &owned), ERR_OK);
+    assert_int_equal(store_claims_of(s, &w0, count_claim, &owned), ERR_OK);
+    assert_int_equal(owned.sessions, PLAYERS);
+    assert_int_equal(owned.claims, STREAMS);
+    owned = (struct owned){.limit = 3};
+    assert_int_equal(store_sessions_of(s, &w0, count_session, &owned), ERR_OK);
+    assert_int_equal(store_claims_of(s, &w0, count_claim, &owned), ERR_OK);
+    assert_int_equal(owned.sessions, 3);
+    assert_int_equal(owned.claims, 3);
     assert_int_equal(store_slot_clean(s, &w0, t0 + 100, &left), ERR_OK);
     assert_true(left);
     assert_int_equal(store_slot_clean(s, &w0, t0 + 100, &left), ERR_OK);
