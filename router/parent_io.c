@@ -33,8 +33,9 @@ enum {
     STEP_MS = 2 * TURN_MS,   /* what takes longer it did not run */
     RESTART_EARLY_MS = 1000, /* a worker that dies sooner than this after its start ... */
     RESTART_DELAY_MS = 300,  /* ... is restarted after this: no fork storm */
-    KILL_EVERY_MS = 1000,    /* a hung one */
-    READY_MS = 15000,        /* a first worker that is not ready by then has failed */
+    WORKERS_AUTO_MAX = WORKERS_MAX / 2, /* a successor may start while they end */
+    KILL_EVERY_MS = 1000,               /* a hung one */
+    READY_MS = 15000,                   /* a first worker that is not ready by then has failed */
 };
 
 struct parent_slot {
@@ -77,7 +78,7 @@ static void ping_watchdog(struct parent *p)
     p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
 }
 
-/* A name server that does not answer takes 10 s for each name. */
+/* Name servers that do not answer take some seconds for each name. */
 static void resolve_nodes(struct parent *p, const struct config *c)
 {
     p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
@@ -417,7 +418,7 @@ static uint32_t workers_auto(void)
                           : sysconf(_SC_NPROCESSORS_ONLN); /* there are more than fit in there */
     if (cpus < 1)
         return 1;
-    return cpus < WORKERS_MAX ? (uint32_t)cpus : WORKERS_MAX;
+    return cpus < WORKERS_AUTO_MAX ? (uint32_t)cpus : WORKERS_AUTO_MAX;
 }
 
 int parent_run(const char *path, struct config *config)
@@ -433,6 +434,7 @@ int parent_run(const char *path, struct config *config)
     p->workers = config->router.workers ? config->router.workers : workers_auto();
     p->watchdog_ms = watchdog_interval_ms();
     log_init(&p->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
+    setenv("RES_OPTIONS", "timeout:2 attempts:2", 0); /* no reload is to wait for minutes */
     block_signals(p);
     raise_descriptor_limit();
     const bool prepared = prepare(p, error), started = prepared && start_all(p);

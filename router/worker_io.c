@@ -35,6 +35,8 @@ enum {
     HEAP_PIECE_BYTES = 4 * 1024 * 1024,  /* larger ones go back at once */
     CLOSE_WITHIN_US = 100000,            /* in a turn, at the end */
     CLOSE_REST_MS = 1,
+    CLEAN_WITHIN_US = 20000, /* what dead workers have left; then at the next poll */
+    DEAD_MAX = 4 * WORKERS_MAX,
     ACCEPT_PAUSE_MS = 100, /* out of descriptors: try again then */
 };
 
@@ -335,6 +337,51 @@ static void log_lost_time(struct worker *w)
     w->lost_ms = lost_ms;
 }
 
+struct dead_workers {
+    uint64_t now_ms;
+    uint32_t count;
+    struct worker_id ids[DEAD_MAX];
+};
+
+static bool collect_dead(void *arg, const struct process_record *p)
+{
+    struct dead_workers *d = arg;
+    if (p->kind == PROCESS_ROUTER && !store_is_recent(p->beat_ms, d->now_ms, WORKER_GONE_MS))
+        d->ids[d->count++] = p->id;
+    return d->count < DEAD_MAX;
+}
+
+/* False: nothing, or it cannot be told now. */
+static bool has_left(struct worker *w, const struct worker_id *id)
+{
+    bool left = false;
+    return worker_store_ok(w, store_slot_left(w->store, id, &left), "slot") && left;
+}
+
+/* A worker that comes back cleans its own slot; one that never does (another router.id, other
+ * slots) leaves it to us. */
+static void clean_dead_workers(struct worker *w)
+{
+    struct dead_workers dead = {.now_ms = clock_wall_ms()};
+    const uint64_t until_us = clock_mono_us() + CLEAN_WITHIN_US;
+    w->dead_left = false;
+    if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
+        return;
+    mind_clock(w); /* afterwards: what was listed may be of another time */
+    if (!clock_is_settled(w))
+        return;
+    for (uint32_t i = 0; i < dead.count; i++) {
+        bool left = has_left(w, &dead.ids[i]);
+        while (left) {
+            w->dead_left = clock_mono_us() >= until_us;
+            if (w->dead_left ||
+                !worker_store_ok(w, store_slot_clean(w->store, &dead.ids[i], dead.now_ms, &left),
+                                 "slot"))
+                return;
+        }
+    }
+}
+
 static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
@@ -352,6 +399,8 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
         sweep_hints(w);
     if (w->missed_more)
         reconcile(w);
+    if (w->dead_left)
+        clean_dead_workers(w);
     rest_decide(&w->rest, clock_mono_us(), clock_thread_sleeps(), w->relay_events,
                 w->config->relay.coalesce_us);
     w->relay_events = 0;
@@ -366,37 +415,6 @@ static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
     if (read(watcher->fd, &count, sizeof count) < 0 && errno != EAGAIN)
         return;
     place_read_changes(w);
-}
-
-struct dead_workers {
-    uint64_t now_ms;
-    uint32_t count;
-    struct worker_id ids[WORKERS_MAX];
-};
-
-static bool collect_dead(void *arg, const struct process_record *p)
-{
-    struct dead_workers *d = arg;
-    if (p->kind == PROCESS_ROUTER && !store_is_recent(p->beat_ms, d->now_ms, WORKER_GONE_MS))
-        d->ids[d->count++] = p->id;
-    return d->count < WORKERS_MAX;
-}
-
-/* A worker that comes back cleans its own slot; one that never does (another router.id, fewer
- * workers) leaves it to us. */
-static void clean_dead_workers(struct worker *w)
-{
-    struct dead_workers dead = {.now_ms = clock_wall_ms()};
-    if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
-        return;
-    mind_clock(w); /* afterwards: what was listed may be of another time */
-    if (!clock_is_settled(w))
-        return;
-    for (uint32_t i = 0; i < dead.count; i++) {
-        bool left;
-        (void)worker_store_ok(w, store_slot_clean(w->store, &dead.ids[i], dead.now_ms, &left),
-                              "slot");
-    }
 }
 
 /* Housekeeping for the whole router, by one of its workers. */
@@ -431,7 +449,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     move_read_generations(w);
     if (w->store_missed)
         reconcile(w);
-    else if (look)
+    if (w->recheck_due || (!w->store_missed && look))
         place_look_again(w);
     if (w->index == 0)
         sweep(w);
@@ -617,8 +635,8 @@ static bool close_some(struct worker *w)
         next = client_from(c->next);
         if (c->s.state != SESS_CLOSING)
             session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_SHUTDOWN});
-        if (clock_mono_us() >= until_us)
-            return !next;
+        if (next && (next->dead || clock_mono_us() >= until_us))
+            return false;
     }
     return true;
 }

@@ -102,6 +102,7 @@ struct worker {
     uint32_t turn_max_us; /* since the last heartbeat, by wall clock */
     uint32_t ticks;
     bool hints_left;        /* more of them are due to go than went the last time */
+    bool dead_left;         /* so are records of dead workers */
     uint64_t clock_set_ms;  /* worker_now_ms() when the wall clock was set, or we stood still */
     uint64_t clock_step_ms; /* by how much, if it was set forward; of several in turn the longest */
     bool stopping;

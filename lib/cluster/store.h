@@ -307,6 +307,7 @@ MUST_CHECK enum err store_processes_list(struct store *s, bool (*cb)(void *arg, 
 MUST_CHECK enum err store_process_delete(struct store *s, enum process_kind kind, const struct worker_id *id);
 /* A new worker first clears its slot: its predecessor's sessions and audience go, its claims become hints. At most STORE_WRITE_RECORDS
  * a call; *left false when done. */
+MUST_CHECK enum err store_slot_left(struct store *s, const struct worker_id *id, bool *left); /* read only */
 MUST_CHECK enum err store_slot_clean(struct store *s, const struct worker_id *id, uint64_t now_ms, bool *left);
 /* Every 10 s: frees what dead readers hold. */
 void store_check_readers(struct store *s);

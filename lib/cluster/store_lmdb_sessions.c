@@ -391,6 +391,21 @@ static enum err clean_some(struct store *s, MDB_txn *txn, const struct worker_id
     return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
+enum err store_slot_left(struct store *s, const struct worker_id *id, bool *left)
+{
+    MDB_txn *txn;
+    struct leftover l;
+    enum err e = read_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = first_leftover(s, txn, id, &l);
+    read_end(&s->live, txn);
+    if (e != ERR_OK && e != ERR_NOT_FOUND)
+        return e;
+    *left = e == ERR_OK;
+    return ERR_OK;
+}
+
 enum err store_slot_clean(struct store *s, const struct worker_id *id, uint64_t now_ms, bool *left)
 {
     MDB_txn *txn;

@@ -276,7 +276,7 @@ const struct key_row key_rows[] = {
      .form = &id_form,
      FIELD(config, router.id)},
     {.path = "router.workers",
-     .help = "Worker processes; auto: one per processor that the router may run on.",
+     .help = "Worker processes; auto: one per processor that the router may run on, at most 32.",
      .initial = "auto",
      .type = KEY_WORKERS,
      .min = 1,

@@ -184,7 +184,13 @@ static void test_slot_clean(void **state)
     assert_int_equal(owned.claims, 3);
     assert_int_equal(store_slot_clean(s, &w0, t0 + 100, &left), ERR_OK);
     assert_true(left);
+    left = false;
+    assert_int_equal(store_slot_left(s, &w0, &left), ERR_OK);
+    assert_true(left);
     assert_int_equal(store_slot_clean(s, &w0, t0 + 100, &left), ERR_OK);
+    assert_false(left);
+    left = true;
+    assert_int_equal(store_slot_left(s, &w0, &left), ERR_OK);
     assert_false(left);
     expect_load(s, "n1", 1, 2);
     expect_audience(s, "live/0", "r1", 2, 2);
