@@ -117,6 +117,33 @@ def test_router_that_starts_beside_too_many_workers(fakes, router, client):
     twin.start()
 
 
+def test_what_a_killed_router_leaves_in_slots_of_its_own(fakes, router, client, stack, tmp_path):
+    """It began as its predecessor's sessions ended. Who comes next has other slots, and clears those."""
+    nodes = fakes(1)
+    first = router(nodes, router={"shutdown_grace": "60s"})
+    c = client(first)
+    assert c.publish("x")[1] == "status"
+    first.terminate()
+    first.wait_log("router_stopping")
+    second = router(nodes, cluster=first.config["cluster"])
+    for i in range(350):
+        assert client(second).publish(f"s{i}")[1] == "status"
+    c.close()
+    assert first.proc.wait() == 0
+    second.kill()
+    third = router(nodes, cluster=first.config["cluster"])
+    assert not set(second.workers()) & set(third.workers())
+    a = admin.Admin(tmp_path / "admin", third)
+    stack.append(a)
+
+    def left():
+        return next(n for n in a.items("/api/v1/nodes"))["streams"]
+
+    assert left() == 350
+    procs.eventually(lambda: left() < 350, what="it is known to be dead")
+    procs.eventually(lambda: left() == 0, timeout=5, what="all of it is gone")
+
+
 def test_hung_workers_are_killed_one_after_the_other(fakes, router):
     """All but one may only wait for what that one has locked."""
     r = router(fakes(1), workers=3)
