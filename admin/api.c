@@ -320,7 +320,7 @@ enum err api_stream_named(struct api *a, const char *text, struct stream_key *ou
     if (text[0] != '#')
         return stream_key_parse(text, out);
     struct hash_search s = {.hash = text};
-    const enum err e = store_claims_list(a->store, compare_hash, &s);
+    const enum err e = store_claims_list(a->store, NULL, compare_hash, &s);
     if (e != ERR_OK)
         return e;
     if (s.found != 1)

@@ -45,11 +45,10 @@ static bool is_stream(const struct stream_key *key, const struct session_filter 
 static bool offer_session(void *arg, const struct session_record *r)
 {
     struct session_filter *f = arg;
-    if (r->id > f->after && (!f->by_kind || r->kind == f->kind) &&
-        (!f->node || strcmp(r->node, f->node) == 0) &&
+    if ((!f->by_kind || r->kind == f->kind) && (!f->node || strcmp(r->node, f->node) == 0) &&
         (!f->client || is_client(r->client, f->client)) && (!f->by_stream || is_stream(&r->key, f)))
         page_offer(&f->page, r);
-    return true;
+    return !f->page.more;
 }
 
 static bool read_stream_filter(const char *text, struct session_filter *f, struct http_reply *reply)
@@ -112,7 +111,7 @@ void api_session_list(struct api *a, const struct http_request *req, struct api_
         return;
     enum err e = page_init(&f.page, limit, sizeof(struct session_record), compare_sessions);
     if (e == ERR_OK)
-        e = store_sessions_list(a->store, offer_session, &f);
+        e = store_sessions_list(a->store, f.after, offer_session, &f);
     if (e == ERR_OK)
         http_reply_json(reply, 200, session_page(&f.page));
     else

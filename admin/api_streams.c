@@ -13,38 +13,21 @@ static int compare_streams(const void *a, const void *b)
 
 /* ---- what claims do not say ---- */
 
-/* Streams in the order of their keys, to be completed from the sessions. */
-struct joining {
-    struct view_stream *list;
-    uint32_t count;
-};
-
-static bool join_session(void *arg, const struct session_record *r)
+static enum err join_sessions(struct api *a, struct view_stream *v)
 {
-    const struct joining *j = arg;
-    uint32_t low = 0, high = j->count;
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        struct view_stream *v = &j->list[middle];
-        const int order = strcmp(v->claim.key.text, r->key.text);
-        if (order == 0) {
-            if (r->kind == SESSION_PLAY)
-                v->players++;
-            else if (r->id == v->claim.session)
-                v->publisher = *r;
-            break;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return true;
+    uint64_t slots;
+    struct session_record r;
+    enum err e = store_audience(a->store, &v->claim.key, "", &slots, &v->players);
+    if (e != ERR_OK)
+        return e;
+    e = store_session_get(a->store, v->claim.session, &r);
+    if (e == ERR_OK && strcmp(r.key.text, v->claim.key.text) == 0)
+        v->publisher = r;
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
 static enum err complete(struct api *a, struct view_stream *list, uint32_t count)
 {
-    struct joining j = {.list = list, .count = count};
     struct node_table *nodes = NULL;
     enum err e = node_table_create(a->config->cluster_name, &nodes);
     if (e == ERR_OK)
@@ -57,26 +40,26 @@ static enum err complete(struct api *a, struct view_stream *list, uint32_t count
         list[i].movable = a->config->failover.max_moves > 0;
         if (r.node)
             memcpy(list[i].home, r.node->conf.id, sizeof list[i].home);
+        e = join_sessions(a, &list[i]);
     }
     node_table_destroy(nodes);
-    return e == ERR_OK ? store_sessions_list(a->store, join_session, &j) : e;
+    return e;
 }
 
 /* ---- handlers ---- */
 
 struct stream_filter {
     struct page page;
-    const char *after, *node; /* NULL: any */
+    const char *node; /* NULL: any */
 };
 
 static bool offer_stream(void *arg, const struct claim *c)
 {
     struct stream_filter *f = arg;
     const struct view_stream v = {.claim = *c};
-    if ((!f->after || strcmp(c->key.text, f->after) > 0) &&
-        (!f->node || strcmp(c->node, f->node) == 0))
+    if (!f->node || strcmp(c->node, f->node) == 0)
         page_offer(&f->page, &v);
-    return true;
+    return !f->page.more;
 }
 
 /* Keys are bytes: percent-encoded they are a cursor that any client can hand back. */
@@ -109,10 +92,9 @@ void api_stream_list(struct api *a, const struct http_request *req, struct api_c
         http_reply_problem(reply, 400, "cursor: not one that a list gave");
         return;
     }
-    f.after = cursor ? after : NULL;
     enum err e = page_init(&f.page, limit, sizeof(struct view_stream), compare_streams);
     if (e == ERR_OK)
-        e = store_claims_list(a->store, offer_stream, &f);
+        e = store_claims_list(a->store, cursor ? after : NULL, offer_stream, &f);
     if (e == ERR_OK)
         e = complete(a, (struct view_stream *)(void *)f.page.items, f.page.count);
     if (e == ERR_OK)

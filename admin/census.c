@@ -88,7 +88,7 @@ static bool count_claim(void *arg, const struct claim *c)
 enum err census_streams(struct store *s, uint64_t *out)
 {
     *out = 0;
-    return store_claims_list(s, count_claim, out);
+    return store_claims_list(s, NULL, count_claim, out);
 }
 
 struct process_list {

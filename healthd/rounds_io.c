@@ -470,7 +470,7 @@ void rounds_read_sent(struct healthd *h)
     struct rounds *r = &h->rounds;
     for (uint32_t i = 0; i < r->count; i++)
         r->watches[i]->sent_bytes = 0;
-    if (!healthd_store_ok(h, store_sessions_list(h->store, on_session, r), "sessions"))
+    if (!healthd_store_ok(h, store_sessions_list(h->store, 0, on_session, r), "sessions"))
         return;
     for (uint32_t i = 0; i < r->count; i++)
         node_watch_sent(&r->watches[i]->w, r->watches[i]->sent_bytes, clock_mono_ms());

@@ -179,9 +179,10 @@ MUST_CHECK enum err store_claim_release(struct store *s, const struct stream_key
 MUST_CHECK enum err store_claim_handed_over(struct store *s, const struct stream_key *key, uint64_t old_epoch);
 /* Hints older than hold_ms go, at most STORE_WRITE_RECORDS a call. */
 MUST_CHECK enum err store_claims_sweep(struct store *s, uint64_t hold_ms, uint64_t now_ms, uint32_t *removed);
-/* Live claims: a worker's; all, for listings and tests. Stop when cb returns false. */
+/* Live claims: a worker's; all, for listings and tests, in the order of their keys, after that one (NULL: from the first). Stop when cb
+ * returns false. */
 MUST_CHECK enum err store_claims_of(struct store *s, const struct worker_id *id, bool (*cb)(void *arg, const struct claim *c), void *arg);
-MUST_CHECK enum err store_claims_list(struct store *s, bool (*cb)(void *arg, const struct claim *c), void *arg);
+MUST_CHECK enum err store_claims_list(struct store *s, const char *after, bool (*cb)(void *arg, const struct claim *c), void *arg);
 
 /* ---- found streams: live on a node by its own word, whoever published them ---- */
 
@@ -227,9 +228,9 @@ MUST_CHECK enum err store_session_put(struct store *s, const struct session_reco
 MUST_CHECK enum err store_sessions_refresh(struct store *s, const struct session_record *r, uint32_t count);
 MUST_CHECK enum err store_session_get(struct store *s, uint64_t id, struct session_record *out);
 MUST_CHECK enum err store_session_delete(struct store *s, uint64_t id);
-/* A worker's, by id; all. Stop when cb returns false. */
+/* A worker's; all with greater ids, in their order. Stop when cb returns false. */
 MUST_CHECK enum err store_sessions_of(struct store *s, const struct worker_id *id, bool (*cb)(void *arg, uint64_t id), void *arg);
-MUST_CHECK enum err store_sessions_list(struct store *s, bool (*cb)(void *arg, const struct session_record *r), void *arg);
+MUST_CHECK enum err store_sessions_list(struct store *s, uint64_t after, bool (*cb)(void *arg, const struct session_record *r), void *arg);
 /* Workers that have players of the stream, those of `router` as a bit per slot: whom to ring. */
 MUST_CHECK enum err store_audience(struct store *s, const struct stream_key *key, const char *router, uint64_t *slots,
                                    uint32_t *players);

@@ -519,6 +519,7 @@ enum err store_claims_sweep(struct store *s, uint64_t hold_ms, uint64_t now_ms, 
 struct claim_lister {
     bool (*cb)(void *arg, const struct claim *c);
     void *arg;
+    const char *after;
 };
 
 static enum err list_claim(void *arg, MDB_val key, MDB_val value, bool *more)
@@ -527,7 +528,7 @@ static enum err list_claim(void *arg, MDB_val key, MDB_val value, bool *more)
     struct claim c;
     (void)key;
     const enum err e = claim_record_parse(value.mv_data, value.mv_size, &c);
-    if (e == ERR_OK && c.state == CLAIM_LIVE)
+    if (e == ERR_OK && c.state == CLAIM_LIVE && strcmp(c.key.text, l->after) != 0)
         *more = l->cb(l->arg, &c);
     return e;
 }
@@ -554,8 +555,9 @@ enum err store_claims_of(struct store *s, const struct worker_id *id,
     return owned_scan(s, id, OWNED_CLAIM, list_owned, &l);
 }
 
-enum err store_claims_list(struct store *s, bool (*cb)(void *arg, const struct claim *c), void *arg)
+enum err store_claims_list(struct store *s, const char *after,
+                           bool (*cb)(void *arg, const struct claim *c), void *arg)
 {
-    struct claim_lister l = {.cb = cb, .arg = arg};
-    return live_scan(s, DB_CLAIMS, val_of(NULL, 0), list_claim, &l);
+    struct claim_lister l = {.cb = cb, .arg = arg, .after = after ? after : ""};
+    return live_scan(s, DB_CLAIMS, val_of(l.after, strlen(l.after)), list_claim, &l);
 }

@@ -301,11 +301,14 @@ static enum err list_session(void *arg, MDB_val key, MDB_val value, bool *more)
     return e;
 }
 
-enum err store_sessions_list(struct store *s, bool (*cb)(void *arg, const struct session_record *r),
-                             void *arg)
+enum err store_sessions_list(struct store *s, uint64_t after,
+                             bool (*cb)(void *arg, const struct session_record *r), void *arg)
 {
     struct session_lister l = {.cb = cb, .arg = arg};
-    return live_scan(s, DB_SESSIONS, val_of(NULL, 0), list_session, &l);
+    const uint64_t first = after + 1;
+    if (first == 0)
+        return ERR_OK;
+    return live_scan(s, DB_SESSIONS, val_of(&first, sizeof first), list_session, &l);
 }
 
 struct id_lister {

@@ -251,7 +251,7 @@ static bool counts_session(void *arg, const struct session_record *r)
 static enum err lists_sessions(struct life *l)
 {
     l->seen = 0;
-    const enum err e = store_sessions_list(l->f->store, counts_session, &l->seen);
+    const enum err e = store_sessions_list(l->f->store, 0, counts_session, &l->seen);
     assert_true(e != ERR_OK || l->seen == 2);
     return e;
 }
@@ -357,7 +357,7 @@ static bool counts_claim(void *arg, const struct claim *c)
 static enum err lists_claims(struct life *l)
 {
     l->seen = 0;
-    const enum err e = store_claims_list(l->f->store, counts_claim, &l->seen);
+    const enum err e = store_claims_list(l->f->store, NULL, counts_claim, &l->seen);
     assert_true(e != ERR_OK || l->seen == 1);
     return e;
 }

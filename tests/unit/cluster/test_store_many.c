@@ -236,7 +236,7 @@ static void test_claim_race(void **state)
     }
     struct store *s = open_here(f);
     struct tally t = {.epochs = calloc(2 * NAMES, sizeof *t.epochs)};
-    assert_int_equal(store_claims_list(s, count_claim, &t), ERR_OK);
+    assert_int_equal(store_claims_list(s, NULL, count_claim, &t), ERR_OK);
     assert_int_equal(t.total, NAMES);
     assert_int_equal(t.by_slot[0], wins[0]);
     assert_int_equal(t.by_slot[1], wins[1]);
@@ -364,7 +364,7 @@ static void test_killed_while_writing(void **state)
         assert_in_range(found, acknowledged, acknowledged + 1);
         beyond += found > acknowledged;
         uint32_t claims = 0;
-        assert_int_equal(store_claims_list(s, count_all, &claims), ERR_OK);
+        assert_int_equal(store_claims_list(s, NULL, count_all, &claims), ERR_OK);
         expect_streams(s, "n0", claims);
         store_close(s);
     }

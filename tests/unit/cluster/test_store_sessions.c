@@ -77,7 +77,7 @@ static void test_sessions(void **state)
     expect_audience(s, "live/a", "r1", 3, 3);
 
     struct session_list l = {0};
-    assert_int_equal(store_sessions_list(s, list_session, &l), ERR_OK);
+    assert_int_equal(store_sessions_list(s, 0, list_session, &l), ERR_OK);
     assert_int_equal(l.count, 5);
     assert_int_equal(l.last.id, 104);
     assert_int_equal(l.last.kind, SESSION_PLAY);
@@ -90,7 +90,7 @@ static void test_sessions(void **state)
     assert_int_equal(l.last.bitrate, 3);
     assert_int_equal(l.last.rehomes, 4);
     l = (struct session_list){.stop_at = 2};
-    assert_int_equal(store_sessions_list(s, list_session, &l), ERR_OK);
+    assert_int_equal(store_sessions_list(s, 0, list_session, &l), ERR_OK);
     assert_int_equal(l.count, 2);
 
     struct session_record fresh[2] = {session(104, 7, "live/z", "n9"),
@@ -98,7 +98,7 @@ static void test_sessions(void **state)
     fresh[0].bytes_out = 1000;
     assert_int_equal(store_sessions_refresh(s, fresh, 2), ERR_OK);
     l = (struct session_list){0};
-    assert_int_equal(store_sessions_list(s, list_session, &l), ERR_OK);
+    assert_int_equal(store_sessions_list(s, 0, list_session, &l), ERR_OK);
     assert_int_equal(l.count, 5); /* none that did not exist */
     assert_int_equal(l.last.bytes_out, 1000);
     assert_string_equal(l.last.node, ""); /* counters only */
@@ -149,6 +149,13 @@ static bool count_claim(void *arg, const struct claim *c)
     return ++o->claims < o->limit;
 }
 
+static bool count_claim_of_any(void *arg, const struct claim *c)
+{
+    struct owned *o = arg;
+    (void)c;
+    return ++o->claims < o->limit;
+}
+
 static void test_slot_clean(void **state)
 {
     struct fixture *f = *state;
@@ -182,6 +189,15 @@ static void test_slot_clean(void **state)
     assert_int_equal(store_claims_of(s, &w0, count_claim, &owned), ERR_OK);
     assert_int_equal(owned.sessions, 3);
     assert_int_equal(owned.claims, 3);
+    struct session_list behind = {0};
+    assert_int_equal(store_sessions_list(s, 1000 + PLAYERS - 1, list_session, &behind), ERR_OK);
+    assert_int_equal(behind.count, 2);
+    behind.count = 0;
+    assert_int_equal(store_sessions_list(s, UINT64_MAX, list_session, &behind), ERR_OK);
+    assert_int_equal(behind.count, 0);
+    owned = (struct owned){.limit = UINT32_MAX};
+    assert_int_equal(store_claims_list(s, "live/58", count_claim_of_any, &owned), ERR_OK);
+    assert_int_equal(owned.claims, 6); /* 59, 6 to 9, w1 */
     assert_int_equal(store_slot_clean(s, &w0, t0 + 100, &left), ERR_OK);
     assert_true(left);
     left = false;
@@ -199,7 +215,7 @@ static void test_slot_clean(void **state)
     assert_int_equal(g.c.state, CLAIM_HINT);
     assert_int_equal(g.c.since_ms, t0 + 100);
     struct session_list l = {0};
-    assert_int_equal(store_sessions_list(s, list_session, &l), ERR_OK);
+    assert_int_equal(store_sessions_list(s, 0, list_session, &l), ERR_OK);
     assert_int_equal(l.count, 2);
 }
 
