@@ -154,20 +154,23 @@ static void write_arrived(struct session_conn *c)
 {
     struct worker *w = c->w;
     const struct stream_key key = c->s.key;
-    const enum err e = store_claim_arrived(w->store, &key, c->s.claim_epoch, clock_wall_ms());
-    if (e != ERR_CONFLICT)
-        (void)worker_store_ok(w, e, "claim");
+    const struct session_record record = place_record_of(c, c->s.node);
+    const enum err e =
+        store_claim_arrived(w->store, &key, c->s.claim_epoch, &record, clock_wall_ms());
+    place_note_recorded(c, e == ERR_CONFLICT || worker_store_ok(w, e, "claim"));
     place_ring(w, &key, 0);
     place_read_changes(w);
 }
 
 void move_arrived(struct session_conn *c)
 {
-    place_put_record(c);
+    place_note_pings(c);
     if (!c->s.rehome.returned)
         count_move(c);
     if (c->w->store && c->s.claim_epoch != 0)
         write_arrived(c);
+    else
+        place_put_record(c);
 }
 
 static void on_claim_written(void *arg, enum err e, const struct claim *claim)

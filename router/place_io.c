@@ -80,50 +80,69 @@ void place_ring(struct worker *w, const struct stream_key *key, uint64_t more_sl
 
 /* A node that has answered a ping once is judged by its answers from its next connection's first
  * moment on. */
-static void note_pings(struct worker *w, const struct session *s)
+void place_note_pings(const struct session_conn *c)
 {
+    const struct session *s = &c->s;
     const bool answered = s->current >= 0 && s->links[s->current].link.pings_answered > 0;
-    struct node *n = answered ? node_table_find(w->nodes, s->node) : NULL;
+    struct node *n = answered ? node_table_find(c->w->nodes, s->node) : NULL;
     if (n)
         n->notes.answers_pings = true;
+}
+
+struct session_record place_record_of(struct session_conn *c, const char *node)
+{
+    const struct session *s = &c->s;
+    if (!c->recorded)
+        c->stream_began_ms = clock_wall_ms();
+    struct session_record r = {.id = s->id,
+                               .kind = s->kind,
+                               .worker = c->w->id,
+                               .key = s->key,
+                               .started_ms = c->stream_began_ms,
+                               .bytes_in = s->client.bytes_in,
+                               .bytes_out = s->bytes_out,
+                               .rehomes = s->rehome.count};
+    memcpy(r.client, c->client, sizeof r.client);
+    memcpy(r.node, node, strlen(node) + 1);
+    return r;
+}
+
+void place_note_recorded(struct session_conn *c, bool written)
+{
+    c->record_stale = !written;
+    c->recorded = c->recorded || written;
+    c->refresh_bytes = c->s.client.bytes_in + c->s.bytes_out;
+    c->refresh_ms = clock_mono_ms();
 }
 
 void place_put_record(struct session_conn *c)
 {
     struct worker *w = c->w;
-    struct session *s = &c->s;
-    note_pings(w, s);
-    if (s->leads) {
+    place_note_pings(c);
+    if (c->s.leads) {
         share_put_records(c);
         return;
     }
     if (!w->store)
         return;
-    if (!c->recorded)
-        c->stream_began_ms = clock_wall_ms();
-    struct session_record r = {.id = s->id,
-                               .kind = s->kind,
-                               .worker = w->id,
-                               .key = s->key,
-                               .started_ms = c->stream_began_ms};
-    memcpy(r.client, c->client, sizeof r.client);
-    memcpy(r.node, s->node, sizeof r.node);
-    r.bytes_in = s->client.bytes_in;
-    r.bytes_out = s->bytes_out;
-    r.rehomes = s->rehome.count;
-    c->record_stale = !worker_store_ok(w, store_session_put(w->store, &r), "session record");
-    c->recorded = c->recorded || !c->record_stale;
-    c->refresh_bytes = r.bytes_in + r.bytes_out;
-    c->refresh_ms = clock_mono_ms();
+    const struct session_record r = place_record_of(c, c->s.node);
+    place_note_recorded(c, worker_store_ok(w, store_session_put(w->store, &r), "session record"));
+}
+
+/* The id under which there is a record to be deleted; 0: none. */
+static uint64_t forget_record(struct session_conn *c)
+{
+    const bool there = c->recorded && c->w->store;
+    c->record_stale = false;
+    if (there)
+        c->recorded = false;
+    return there ? c->s.id : 0;
 }
 
 static void delete_record(struct session_conn *c)
 {
-    c->record_stale = false;
-    if (!c->recorded || !c->w->store)
-        return;
-    c->recorded = false;
-    const enum err e = store_session_delete(c->w->store, c->s.id);
+    const uint64_t id = forget_record(c);
+    const enum err e = id ? store_session_delete(c->w->store, id) : ERR_NOT_FOUND;
     if (e != ERR_NOT_FOUND)
         (void)worker_store_ok(c->w, e, "session record");
 }
@@ -147,7 +166,7 @@ void place_refresh_records(struct worker *w)
             place_put_record(c);
         if (!c->recorded || now - c->refresh_ms < REFRESH_EVERY_MS / 2)
             continue;
-        note_pings(w, &c->s);
+        place_note_pings(c);
         const uint64_t bytes = c->s.client.bytes_in + c->s.bytes_out;
         r[count++] = (struct session_record){
             .id = c->s.id,
@@ -249,10 +268,10 @@ static void placed(struct session_conn *c, const char *node, enum place_reason r
     char id[NODE_ID_MAX];
     memcpy(id, node, sizeof id);
     const bool wait = claim && took_over && !claim->released && claim->previous_epoch != 0;
-    /* The record first: a publisher elsewhere must see this player before it counts on its audience
-     */
     memcpy(c->s.node, id, sizeof id);
-    place_put_record(c);
+    if (!claim) /* else it is there. First: a publisher elsewhere, which counts on its audience,
+                   must see this player */
+        place_put_record(c);
     c->placed_us = clock_mono_us();
     process_histogram_add(&w->process.setup[SETUP_LOOKUP], c->placed_us - c->asked_us);
     c->told_epoch = c->found_live ? c->s.stream->found.epoch : 0;
@@ -293,6 +312,18 @@ void place_count_stream(struct worker *w, const char *node, bool more)
         n->streams--;
 }
 
+/* A claim that was won too late. */
+static void give_back(struct session_conn *c, const struct stream_key *key, uint64_t epoch)
+{
+    struct worker *w = c->w;
+    const struct claim_end end = {.key = key,
+                                  .epoch = epoch,
+                                  .session = c->recorded ? 0 : c->s.id,
+                                  .now_ms = clock_wall_ms()};
+    c->record_stale = c->recorded; /* it was written for this claim last */
+    (void)worker_store_ok(w, store_claim_release(w->store, &end), "claim");
+}
+
 static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
 {
     struct place_call *call = arg;
@@ -302,12 +333,11 @@ static void on_claim_taken(void *arg, enum err e, const struct claim *claim)
     struct worker *w = c->w;
     if (is_stale) {
         if (e == ERR_OK) /* won for a publication that is no more */
-            (void)worker_store_ok(
-                w, store_claim_release(w->store, &was.key, claim->epoch, false, clock_wall_ms()),
-                "claim");
+            give_back(c, &was.key, claim->epoch);
         return;
     }
     if (e == ERR_OK) {
+        place_note_recorded(c, true);
         if (c->found_live)
             place_count_stream(w, c->s.stream->found.node, false);
         place_count_stream(w, was.node, true);
@@ -330,6 +360,7 @@ static void ask_claim(struct place_call *call, uint32_t bound, uint64_t now_wall
                       store_claim_cb *cb)
 {
     struct session_conn *c = call->c;
+    const struct session_record record = place_record_of(c, call->node);
     struct claim_request req = {
         .key = &call->key,
         .node = call->node,
@@ -340,6 +371,7 @@ static void ask_claim(struct place_call *call, uint32_t bound, uint64_t now_wall
         .now_ms = now_wall_ms,
         .hold_ms = c->w->config->placement.hold_ms,
         .args_hash = c->s.args_hash,
+        .record = &record,
     };
     if (c->addr_own)
         memcpy(req.client_addr, c->addr, sizeof req.client_addr);
@@ -366,9 +398,7 @@ static void on_missed_claim_taken(void *arg, enum err e, const struct claim *cla
     struct worker *w = c->w;
     const bool is_stale = c->dead || was.serial != c->place_serial || !place_misses_claim(c);
     if (is_stale && e == ERR_OK)
-        (void)worker_store_ok(
-            w, store_claim_release(w->store, &was.key, claim->epoch, false, clock_wall_ms()),
-            "claim");
+        give_back(c, &was.key, claim->epoch);
     if (is_stale)
         return;
     if (e == ERR_CONFLICT) { /* whoever has it is the publisher for everybody else */
@@ -378,6 +408,7 @@ static void on_missed_claim_taken(void *arg, enum err e, const struct claim *cla
     if (!worker_store_ok(w, e, "claim"))
         return;
     c->s.claim_epoch = claim->epoch;
+    place_note_recorded(c, true);
     place_count_stream(w, was.node, true);
     tell_claim(w, claim, was.takes_over);
 }
@@ -643,15 +674,20 @@ void place_release(struct session_conn *c)
     c->place_serial++;
     c->asked_us = 0;
     stream_index_remove(&w->streams, &c->member);
-    delete_record(c);
-    share_left(c);
-    if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
-        place_audience_changed(w, &ended->key);
-    if (ended->epoch == 0 || !w->store)
+    if (ended->epoch == 0 || !w->store) {
+        delete_record(c);
+        share_left(c);
+        if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
+            place_audience_changed(w, &ended->key);
         return;
+    }
     place_count_stream(w, c->s.node, false);
-    const enum err e =
-        store_claim_release(w->store, &ended->key, ended->epoch, ended->keep_hint, clock_wall_ms());
+    const struct claim_end end = {.key = &ended->key,
+                                  .epoch = ended->epoch,
+                                  .keep = ended->keep_hint,
+                                  .session = forget_record(c),
+                                  .now_ms = clock_wall_ms()};
+    const enum err e = store_claim_release(w->store, &end);
     if (e != ERR_CONFLICT && e != ERR_NOT_FOUND)
         (void)worker_store_ok(w, e, "claim");
 }

@@ -33,9 +33,14 @@ void place_refresh_records(struct worker *w);
 /* The node carries a stream more, or less, until the loads are read again: placements of the
  * meantime must see those before them. */
 void place_count_stream(struct worker *w, const char *node, bool more);
-/* For move_io.c: the session's record and its counts; how far this worker's players of the stream
- * have followed a move; wakes the workers that have players of it, and those in the bit set. */
+/* For move_io.c: the session's record and its counts, or what is to be written with something else
+ * and came of that; how far this worker's players of the stream have followed a move; wakes the
+ * workers that have players of it, and those in the bit set. */
 void place_put_record(struct session_conn *c);
+struct session_record place_record_of(struct session_conn *c, const char *node);
+void place_note_recorded(struct session_conn *c, bool written);
+/* The session's node, if its link has answered a ping. */
+void place_note_pings(const struct session_conn *c);
 void place_audience_changed(struct worker *w, const struct stream_key *key);
 void place_ring(struct worker *w, const struct stream_key *key, uint64_t more_slots);
 

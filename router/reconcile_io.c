@@ -130,7 +130,9 @@ static void remove_left(const struct left *l)
     }
     for (; claims < l->claim_count && !is_enough(l); claims++) {
         const struct left_claim *c = &l->claims[claims];
-        const enum err e = store_claim_release(w->store, &c->key, c->epoch, true, clock_wall_ms());
+        const struct claim_end end = {
+            .key = &c->key, .epoch = c->epoch, .keep = true, .now_ms = clock_wall_ms()};
+        const enum err e = store_claim_release(w->store, &end);
         if (e != ERR_NOT_FOUND && e != ERR_CONFLICT)
             (void)worker_store_ok(w, e, "claim");
     }

@@ -131,6 +131,7 @@ static inline const char *claim_serving(const struct claim *c)
 {
     return c->next[0] ? c->next : c->node;
 }
+struct session_record;
 typedef void store_claim_cb(void *arg, enum err e, const struct claim *c);
 
 /* ERR_NOT_FOUND: neither live, nor a hint younger than hold_ms, nor found within STORE_FOUND_MS. A LIVE claim whose worker's
@@ -149,8 +150,9 @@ struct claim_request {
     uint64_t hold_ms;
     uint8_t client_addr[16];
     uint64_t args_hash;
+    const struct session_record *record; /* the publisher's, put with the claim as by store_session_put(); NULL: none */
 };
-/* Compare and set: ERR_OK: *c is ours, with its epoch. ERR_CONFLICT: another live claim than expect_epoch's is there, *c is it: decide
+/* Compare and set: ERR_OK: *c is ours, with its epoch, and the record is written. ERR_CONFLICT: another live claim than expect_epoch's is there, *c is it: decide
  * again. ERR_FULL: the node is at its bound: place again (*c is not set). The counts per node change in the same transaction. */
 void store_claim_take(struct store *s, const struct claim_request *req, store_claim_cb *cb, void *arg);
 enum claim_way {
@@ -171,10 +173,19 @@ struct claim_move {
  * moves. next may be the owner itself, for players have to attach anew. ERR_CONFLICT: no longer ours. ERR_FULL: next is at its bound:
  * place again. Event stream_moving. */
 void store_claim_move(struct store *s, const struct claim_move *move, store_claim_cb *cb, void *arg);
-/* next is the owner now; the epoch stays. Event stream_moved. ERR_CONFLICT: no longer ours, or not moving. */
-MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, uint64_t now_ms);
-/* The publisher left: LIVE of ours (epoch) becomes HINT. keep false: forget it (it never started). ERR_CONFLICT: no longer ours. */
-MUST_CHECK enum err store_claim_release(struct store *s, const struct stream_key *key, uint64_t epoch, bool keep, uint64_t now_ms);
+/* next is the owner now; the epoch stays. Event stream_moved. record: the publisher's, put with it; NULL: none. ERR_CONFLICT: no longer
+ * ours, or not moving; the record is put all the same. */
+MUST_CHECK enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch, const struct session_record *record,
+                                        uint64_t now_ms);
+struct claim_end {
+    const struct stream_key *key;
+    uint64_t epoch;   /* ours */
+    bool keep;        /* as a hint; false: forget it (it never started) */
+    uint64_t session; /* whose record is deleted with it; 0: nobody's */
+    uint64_t now_ms;
+};
+/* The publisher left: LIVE of ours becomes HINT. ERR_CONFLICT: no longer ours; the record is gone all the same. */
+MUST_CHECK enum err store_claim_release(struct store *s, const struct claim_end *end);
 /* Taken over from us: our node link is closed (the new holder waits for it). */
 MUST_CHECK enum err store_claim_handed_over(struct store *s, const struct stream_key *key, uint64_t old_epoch);
 /* Hints older than hold_ms go, at most STORE_WRITE_RECORDS a call. */

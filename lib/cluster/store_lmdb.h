@@ -153,5 +153,8 @@ MUST_CHECK enum err process_alive(struct store *s, MDB_txn *txn, enum process_ki
 /* A part of store_slot_clean(): the claim becomes a hint if it still has that epoch. */
 MUST_CHECK enum err claim_leave(struct store *s, MDB_txn *txn, const struct stream_key *key,
                                 uint64_t epoch, bool keep, uint64_t now_ms);
+/* store_session_put() and store_session_delete() within another change. */
+MUST_CHECK enum err session_place(struct store *s, MDB_txn *txn, const struct session_record *r);
+MUST_CHECK enum err session_end(struct store *s, MDB_txn *txn, uint64_t id, uint64_t now_ms);
 
 #endif

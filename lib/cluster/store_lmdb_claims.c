@@ -307,8 +307,9 @@ static enum err take_claim(struct store *s, MDB_txn *txn, const struct claim_req
     if (e != ERR_OK)
         return e;
     const bool taken_over = old.live && !same_session(&old.claim, req);
-    return event_append(s, txn, req->now_ms, taken_over ? "stream_taken_over" : "stream_started",
-                        c->key.text, c->node);
+    e = event_append(s, txn, req->now_ms, taken_over ? "stream_taken_over" : "stream_started",
+                     c->key.text, c->node);
+    return e == ERR_OK && req->record ? session_place(s, txn, req->record) : e;
 }
 
 void store_claim_take(struct store *s, const struct claim_request *req, store_claim_cb *cb,
@@ -385,12 +386,24 @@ static enum err arrive(struct store *s, MDB_txn *txn, const struct stream_key *k
     return e == ERR_OK ? event_append(s, txn, now_ms, "stream_moved", key->text, c.node) : e;
 }
 
+/* Ends a change of a claim and of its publisher's record. A claim that is ours no more was not
+ * changed, and that keeps nothing from the record. */
+static enum err write_end_both(MDB_txn *txn, enum err claim, enum err record)
+{
+    const bool ours = claim != ERR_CONFLICT;
+    const enum err e = write_end(txn, ours && claim != ERR_OK ? claim : record);
+    return e == ERR_OK && !ours ? ERR_CONFLICT : e;
+}
+
 enum err store_claim_arrived(struct store *s, const struct stream_key *key, uint64_t epoch,
-                             uint64_t now_ms)
+                             const struct session_record *record, uint64_t now_ms)
 {
     MDB_txn *txn;
     const enum err e = write_begin(&s->live, &txn);
-    return e == ERR_OK ? write_end(txn, arrive(s, txn, key, epoch, now_ms)) : e;
+    if (e != ERR_OK)
+        return e;
+    const enum err claim = arrive(s, txn, key, epoch, now_ms);
+    return write_end_both(txn, claim, record ? session_place(s, txn, record) : ERR_OK);
 }
 
 /* ---- leaving ---- */
@@ -426,12 +439,15 @@ enum err claim_leave(struct store *s, MDB_txn *txn, const struct stream_key *key
     return e == ERR_OK ? event_append(s, txn, now_ms, "stream_ended", key->text, c.node) : e;
 }
 
-enum err store_claim_release(struct store *s, const struct stream_key *key, uint64_t epoch,
-                             bool keep, uint64_t now_ms)
+enum err store_claim_release(struct store *s, const struct claim_end *end)
 {
     MDB_txn *txn;
-    const enum err e = write_begin(&s->live, &txn);
-    return e == ERR_OK ? write_end(txn, claim_leave(s, txn, key, epoch, keep, now_ms)) : e;
+    enum err e = write_begin(&s->live, &txn);
+    if (e != ERR_OK)
+        return e;
+    e = end->session ? session_end(s, txn, end->session, end->now_ms) : ERR_OK;
+    const enum err claim = claim_leave(s, txn, end->key, end->epoch, end->keep, end->now_ms);
+    return write_end_both(txn, claim, e == ERR_NOT_FOUND ? ERR_OK : e);
 }
 
 static enum err hand_over(struct store *s, MDB_txn *txn, const struct stream_key *key,

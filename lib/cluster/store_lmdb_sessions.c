@@ -212,14 +212,14 @@ static enum err session_remove(struct store *s, MDB_txn *txn, uint64_t id,
     return e;
 }
 
-static enum err session_end(struct store *s, MDB_txn *txn, uint64_t id, uint64_t now_ms)
+enum err session_end(struct store *s, MDB_txn *txn, uint64_t id, uint64_t now_ms)
 {
     struct session_record r;
     const enum err e = session_remove(s, txn, id, &r);
     return e == ERR_OK ? event_append(s, txn, now_ms, "session_ended", r.key.text, r.node) : e;
 }
 
-static enum err session_place(struct store *s, MDB_txn *txn, const struct session_record *r)
+enum err session_place(struct store *s, MDB_txn *txn, const struct session_record *r)
 {
     struct session_record before;
     uint8_t buf[OWNED_KEY_MAX];

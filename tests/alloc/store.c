@@ -202,10 +202,17 @@ static enum err takes_ids(struct life *l)
     return store_session_id(l->f->store, &first, 8);
 }
 
+static struct session_record record_of(uint64_t id, enum session_kind kind)
+{
+    return (struct session_record){
+        .id = id, .kind = kind, .worker = worker(0), .key = key_of(stream), .node = "a"};
+}
+
 static enum err takes(struct life *l)
 {
+    const struct session_record r = record_of(PUBLISHER, SESSION_PUBLISH);
     const struct answer a = take(
-        l->f->store, (struct take){.key = stream, .node = "a", .session = PUBLISHER, .expect = 0});
+        l->f->store, (struct take){.key = stream, .node = "a", .session = PUBLISHER, .record = &r});
     l->epoch = a.c.epoch;
     return a.e;
 }
@@ -219,8 +226,7 @@ static enum err finds_claim(struct life *l)
 
 static enum err puts_session(struct life *l, uint64_t id, enum session_kind kind)
 {
-    const struct session_record r = {
-        .id = id, .kind = kind, .worker = worker(0), .key = key_of(stream), .node = "a"};
+    const struct session_record r = record_of(id, kind);
     return store_session_put(l->f->store, &r);
 }
 
@@ -325,7 +331,8 @@ static enum err asks_who_is_behind(struct life *l)
 static enum err arrives(struct life *l)
 {
     const struct stream_key k = key_of(stream);
-    return store_claim_arrived(l->f->store, &k, l->epoch, t0);
+    const struct session_record r = record_of(PUBLISHER, SESSION_PUBLISH);
+    return store_claim_arrived(l->f->store, &k, l->epoch, &r, t0);
 }
 
 static enum err takes_over(struct life *l)
@@ -433,7 +440,10 @@ static enum err ends_player(struct life *l)
 
 static enum err releases(struct life *l)
 {
-    return release(l->f->store, stream, l->epoch, true, t0);
+    const struct stream_key k = key_of(stream);
+    const struct claim_end end = {
+        .key = &k, .epoch = l->epoch, .keep = true, .session = PUBLISHER, .now_ms = t0};
+    return store_claim_release(l->f->store, &end);
 }
 
 static enum err sweeps_claims(struct life *l)

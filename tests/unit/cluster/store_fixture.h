@@ -118,6 +118,7 @@ struct take {
     uint32_t slot;
     uint64_t session, expect, now_ms;
     uint32_t bound; /* 0: none */
+    const struct session_record *record;
 };
 
 static inline struct answer take(struct store *s, struct take t)
@@ -133,7 +134,8 @@ static inline struct answer take(struct store *s, struct take t)
                                     .now_ms = t.now_ms ? t.now_ms : t0,
                                     .hold_ms = HOLD_MS,
                                     .client_addr = {[15] = 9},
-                                    .args_hash = 77};
+                                    .args_hash = 77,
+                                    .record = t.record};
     store_claim_take(s, &r, keep_answer, &a);
     return a;
 }
@@ -142,7 +144,8 @@ static inline enum err release(struct store *s, const char *key, uint64_t epoch,
                                uint64_t now)
 {
     const struct stream_key k = key_of(key);
-    return store_claim_release(s, &k, epoch, keep, now);
+    const struct claim_end end = {.key = &k, .epoch = epoch, .keep = keep, .now_ms = now};
+    return store_claim_release(s, &end);
 }
 
 static inline struct node node_of(const char *id, const char *v4)

@@ -37,7 +37,7 @@ static struct answer move(struct fixture *f, const char *key, uint64_t epoch, co
 static enum err arrived(struct fixture *f, const char *key, uint64_t epoch)
 {
     const struct stream_key k = key_of(key);
-    return store_claim_arrived(f->store, &k, epoch, t0);
+    return store_claim_arrived(f->store, &k, epoch, NULL, t0);
 }
 
 static void expect_streams(struct fixture *f, uint32_t a, uint32_t b, uint32_t c)

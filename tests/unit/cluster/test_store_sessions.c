@@ -114,6 +114,72 @@ static void test_sessions(void **state)
     expect_load(s, "n2", 0, 0);
 }
 
+static struct session_record publisher(uint64_t id, const char *node)
+{
+    struct session_record r = session(id, 0, "live/a", node);
+    r.kind = SESSION_PUBLISH;
+    return r;
+}
+
+static enum err end_claim(struct store *s, uint64_t epoch, uint64_t id)
+{
+    const struct stream_key k = key_of("live/a");
+    const struct claim_end end = {.key = &k, .epoch = epoch, .session = id, .now_ms = t0};
+    return store_claim_release(s, &end);
+}
+
+static void expect_node_of(struct store *s, uint64_t id, const char *node)
+{
+    struct session_record r;
+    assert_int_equal(store_session_get(s, id, &r), node ? ERR_OK : ERR_NOT_FOUND);
+    if (node)
+        assert_string_equal(r.node, node);
+}
+
+static void test_record_goes_with_its_claim(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = f->store;
+    const struct stream_key k = key_of("live/a");
+    struct session_record r = publisher(100, "n1");
+    struct take t = {.key = "live/a", .node = "n1", .session = 100, .record = &r};
+    beat(s, PROCESS_ROUTER, worker(0), t0);
+    const uint64_t first = take(s, t).c.epoch;
+    expect_node_of(s, 100, "n1");
+    expect_load(s, "n1", 1, 1);
+
+    r = publisher(101, "n2"); /* who does not get the claim leaves nothing */
+    t.session = 101;
+    assert_int_equal(take(s, t).e, ERR_CONFLICT);
+    expect_node_of(s, 101, NULL);
+
+    r = publisher(100, "n2"); /* the same session at its next node */
+    t = (struct take){.key = "live/a", .node = "n2", .session = 100, .expect = first, .record = &r};
+    const uint64_t second = take(s, t).c.epoch;
+    expect_load(s, "n1", 0, 0);
+    expect_load(s, "n2", 1, 1);
+
+    r = publisher(100, "n3"); /* the claim is not on its way: the session is there all the same */
+    assert_int_equal(store_claim_arrived(s, &k, second, &r, t0), ERR_CONFLICT);
+    expect_load(s, "n3", 0, 1);
+    r = publisher(100, "n2");
+    struct answer a = {.e = ERR_CORRUPT};
+    const struct claim_move m = {
+        .key = &k, .epoch = second, .next = "n2", .bound = UINT32_MAX, .now_ms = t0};
+    store_claim_move(s, &m, keep_answer, &a);
+    assert_int_equal(a.e, ERR_OK);
+    assert_int_equal(store_claim_arrived(s, &k, a.c.epoch, &r, t0), ERR_OK);
+    expect_load(s, "n2", 1, 1);
+    expect_load(s, "n3", 0, 0);
+
+    assert_int_equal(end_claim(s, first, 100), ERR_CONFLICT); /* taken over: the session ends */
+    expect_node_of(s, 100, NULL);
+    expect_load(s, "n2", 1, 0);
+    assert_int_equal(end_claim(s, a.c.epoch, 100), ERR_OK); /* it has no record any more */
+    expect_load(s, "n2", 0, 0);
+    assert_int_equal(get(s, "live/a", t0).e, ERR_NOT_FOUND);
+}
+
 static void test_session_ids(void **state)
 {
     struct fixture *f = *state;
@@ -370,10 +436,10 @@ static void test_events_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(test_sessions),       STORE_TEST(test_session_ids),
-        STORE_TEST(test_slot_clean),     STORE_TEST(test_processes),
-        STORE_TEST(test_events),         STORE_TEST(test_session_events),
-        STORE_TEST(test_events_bounded),
+        STORE_TEST(test_sessions),       STORE_TEST(test_record_goes_with_its_claim),
+        STORE_TEST(test_session_ids),    STORE_TEST(test_slot_clean),
+        STORE_TEST(test_processes),      STORE_TEST(test_events),
+        STORE_TEST(test_session_events), STORE_TEST(test_events_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
