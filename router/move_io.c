@@ -78,12 +78,6 @@ static enum claim_way way_of(const struct session *s)
     return s->rehome.planned ? CLAIM_WAY_PLANNED : CLAIM_WAY_LOST;
 }
 
-static uint32_t streams_limit(const struct worker *w, const char *id)
-{
-    const struct node *n = node_table_get(w->nodes, id);
-    return n && n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
-}
-
 static void move_to(struct session_conn *c, const char *node, uint32_t bound, enum claim_way way,
                     store_claim_cb *cb)
 {
@@ -108,8 +102,8 @@ void move_claim(struct session_conn *c)
         return;
     }
     const bool was_there = strcmp(s->rehome.node, s->node) == 0;
-    move_to(c, s->rehome.node, was_there ? UINT32_MAX : streams_limit(w, s->rehome.node), way_of(s),
-            on_claim_moved);
+    const uint32_t limit = node_streams_limit(node_table_get(w->nodes, s->rehome.node));
+    move_to(c, s->rehome.node, was_there ? UINT32_MAX : limit, way_of(s), on_claim_moved);
 }
 
 void move_ask_audience(struct session_conn *c)
@@ -405,7 +399,7 @@ static const char *why_not_to(const struct session_conn *c, const char *node)
     const struct node *n = node_table_get(c->w->nodes, node);
     if (!n)
         return "that node is not known here yet";
-    if (n->conf.max_streams != 0 && n->streams >= n->conf.max_streams)
+    if (n->streams >= node_streams_limit(n))
         return "that node has its max_streams";
     return must_leave(n) ? "that node is being drained, or is disabled" : NULL;
 }

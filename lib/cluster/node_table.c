@@ -141,6 +141,11 @@ enum err node_table_remove(struct node_table *t, const char *id)
     return ERR_OK;
 }
 
+uint32_t node_streams_limit(const struct node *n)
+{
+    return n && n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
+}
+
 enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *out)
 {
     char host[HOST_MAX], service[8];

@@ -110,11 +110,6 @@ static uint32_t sessions_of(const struct place_request *req, const struct node *
     return n->sessions - (n->sessions > 0 && is_node(req->here, n));
 }
 
-static uint32_t streams_limit(const struct node *n)
-{
-    return n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
-}
-
 static bool sessions_full(const struct place_request *req, const struct node *n)
 {
     return n->conf.max_sessions != 0 && sessions_of(req, n) >= n->conf.max_sessions;
@@ -123,7 +118,7 @@ static bool sessions_full(const struct place_request *req, const struct node *n)
 /* Its own limits. */
 static enum place_why fullness(const struct place_request *req, const struct node *n)
 {
-    if (streams_of(req, n) >= streams_limit(n))
+    if (streams_of(req, n) >= node_streams_limit(n))
         return PLACE_MAX_STREAMS;
     if (sessions_full(req, n))
         return PLACE_MAX_SESSIONS;
@@ -187,7 +182,7 @@ static struct place_candidate judge(const struct round *r, const struct node *n,
     struct place_candidate c = {.node = n,
                                 .why = standing(n, r->panic),
                                 .late = is_late(r->req, n),
-                                .bound = streams_limit(n)};
+                                .bound = node_streams_limit(n)};
     if (c.why != PLACE_OK)
         return c;
     const uint32_t share =
