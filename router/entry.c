@@ -42,12 +42,11 @@ struct rtmp_msg *entry_command(const struct session *s, struct rtmp_msg *m)
     struct rtmp_msg *copy = NULL;
     if (rtmp_msg_flatten(m, &payload) != ERR_OK)
         return NULL;
-    if (!s->token)
-        return rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, payload,
-                                   m->len);
-    uint8_t *buf = malloc(m->len);
-    struct wr w = wr_over(buf, buf ? m->len : 0);
-    if (buf && rtmp_write_command_without(&w, payload, m->len, access_args) == ERR_OK)
+    const size_t room = (size_t)m->len + COMMAND_GROWS;
+    uint8_t *buf = malloc(room);
+    struct wr w = wr_over(buf, buf ? room : 0);
+    if (buf &&
+        rtmp_write_command_forward(&w, payload, m->len, s->token ? access_args : NULL) == ERR_OK)
         copy = rtmp_msg_from_bytes(s->env->pool, m->type, CLIENT_MSID, m->timestamp, buf, w.len);
     free(buf);
     return copy;

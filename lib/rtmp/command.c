@@ -230,17 +230,19 @@ enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect,
     return w->full ? ERR_LIMIT : ERR_OK;
 }
 
-enum err rtmp_write_command_without(struct wr *w, const uint8_t *command, size_t len,
+enum err rtmp_write_command_forward(struct wr *w, const uint8_t *command, size_t len,
                                     const char *const *without)
 {
+    static const char *const nothing[] = {NULL};
     struct rtmp_command c;
     if (rtmp_command_parse(command, len, &c) != PARSE_OK)
         return ERR_INVALID;
     if (c.arg[0].type == AMF0_STRING) {
-        const struct view raw = c.arg[0].raw;
-        const uint8_t *behind = raw.p + raw.len;
-        wr_bytes(w, command, (size_t)(raw.p - command));
-        write_string_without(w, c.arg[0].string, without);
+        const uint8_t *behind = c.arg[0].raw.p + c.arg[0].raw.len;
+        amf0_write_string_view(w, c.name);
+        amf0_write_number(w, c.transaction_id);
+        amf0_write_null(w);
+        write_string_without(w, c.arg[0].string, without ? without : nothing);
         wr_bytes(w, behind, (size_t)(command + len - behind));
     } else {
         wr_bytes(w, command, len);

@@ -70,9 +70,12 @@ void rtmp_connect_read(const struct rtmp_command *c, struct rtmp_connect *out);
 MUST_CHECK enum err rtmp_write_connect_forward(struct wr *w, const uint8_t *client_connect,
                                                size_t len, const char *tc_url_if_absent,
                                                const char *const *without);
-/* A command whose first argument is a stream name (publish, play, FCUnpublish) without some of that
- * one's arguments; any other as it is. Never longer. ERR_INVALID: no command. */
-MUST_CHECK enum err rtmp_write_command_without(struct wr *w, const uint8_t *command, size_t len,
+/* A command whose first argument is a stream name (publish, play, FCUnpublish), so that nodes, which
+ * read by position, find the same name as rtmp_command_parse() did: transaction id (0 where the
+ * client has left it out), null, the name without some of its arguments (NULL: with all), the rest
+ * as it is. Any other command as it is. At most COMMAND_GROWS longer. ERR_INVALID: no command. */
+enum { COMMAND_GROWS = 9 }; /* by a number */
+MUST_CHECK enum err rtmp_write_command_forward(struct wr *w, const uint8_t *command, size_t len,
                                                const char *const *without);
 /* A connect of our own (probes, test clients). */
 void rtmp_write_connect(struct wr *w, double tr, const char *app, const char *tc_url,

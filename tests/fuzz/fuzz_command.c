@@ -38,17 +38,24 @@ static void check_forward(const uint8_t *data, size_t size)
     free(once);
 }
 
-/* What is left out is not there, and the rest is a command as before. */
-static void check_without(const uint8_t *data, size_t size, enum rtmp_command_kind kind)
+/* What is left out is not there, and the rest is a command as before, the name in its place. */
+static void check_command_forward(const uint8_t *data, size_t size, enum rtmp_command_kind kind)
 {
     static const char *const names[] = {"token", "expires", NULL};
-    uint8_t *out = malloc(size);
+    uint8_t *out = malloc(size + COMMAND_GROWS);
     require(out);
-    struct wr w = wr_over(out, size);
-    require(rtmp_write_command_without(&w, data, size, names) == ERR_OK);
+    struct wr w = wr_over(out, size + COMMAND_GROWS);
+    require(rtmp_write_command_forward(&w, data, size, names) == ERR_OK);
     struct rtmp_command c;
+    struct amf0_value by_position[3];
     require(rtmp_command_parse(out, w.len, &c) == PARSE_OK && c.kind == kind);
     require(c.arg[0].type != AMF0_STRING || query_get(c.arg[0].string, "token").len == 0);
+    struct rd r = rd_over(out, w.len);
+    for (int i = 0; i < 3 && c.arg[0].type == AMF0_STRING; i++)
+        require(amf0_read(&r, &by_position[i]) == PARSE_OK);
+    require(c.arg[0].type != AMF0_STRING ||
+            (by_position[1].type == AMF0_NUMBER && by_position[2].type == AMF0_NULL &&
+             r.p == c.arg[0].raw.p));
     free(out);
 }
 
@@ -65,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rtmp_connect_read(&c, &connect);
     rtmp_status_read(&c, &status);
     require(connect.app.len <= AMF_STRING_MAX && status.code.len <= AMF_STRING_MAX);
-    check_without(data, size, c.kind);
+    check_command_forward(data, size, c.kind);
     if (c.kind == RTMP_CMD_CONNECT)
         check_forward(data, size);
     return 0;

@@ -193,7 +193,7 @@ def test_addresses_behind_a_proxy(header, status, fakes, guarded, client):
     assert client(r, before=b"PROXY " + header + ports + b"\r\n").publish("x") == status
 
 
-@pytest.mark.parametrize("how", ["case", "nul", "data", "play2", "second"])
+@pytest.mark.parametrize("how", ["case", "nul", "data", "play2", "second", "position", "published"])
 def test_another_stream_on_the_same_connection(how, cluster, guarded, client, clip):
     """What is allowed is one stream; nginx-rtmp would serve all of the application."""
     node = cluster(1)[0]
@@ -209,6 +209,12 @@ def test_another_stream_on_the_same_connection(how, cluster, guarded, client, cl
         c.send_media(clip.messages()[:30])
         procs.eventually(lambda: node.streams().get("live/mine", {}).get("bytes_in"), what="the node has what it sent")
         assert node.live() == {"live/mine", "live/secret"}
+        return
+    if how in ("position", "published"):  # without a transaction id; nginx-rtmp goes by position
+        msid = c.open()
+        c.send_command(*["publish" if how == "published" else "play", None, "mine", "secret"], msid=msid, csid=8)
+        procs.eventually(lambda: node.streams().get("live/mine", {}).get("clients"), what="the node has mine")
+        assert node.streams()["live/secret"]["clients"] == 1
         return
     assert c.play("mine")[1] == "status"
     if how == "play2":

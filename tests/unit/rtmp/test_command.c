@@ -368,7 +368,7 @@ static void test_forward_without(void **state)
     check_without("rtmp://h/live?token=x&a=1&expires=2", NULL, "rtmp://h/live?a=1");
 }
 
-static void test_command_without(void **state)
+static void test_command_forward(void **state)
 {
     (void)state;
     static const struct {
@@ -385,19 +385,45 @@ static void test_command_without(void **state)
         rtmp_write_publish(&win, 5, cases[i].name, "live?token=z");
         rtmp_write_publish(&wwant, 5, cases[i].rest, "live?token=z");
         struct wr w = wr_over(out, win.len);
-        assert_int_equal(rtmp_write_command_without(&w, in, win.len, secrets), ERR_OK);
+        assert_int_equal(rtmp_write_command_forward(&w, in, win.len, secrets), ERR_OK);
         assert_int_equal(w.len, wwant.len);
         assert_memory_equal(out, want, w.len);
         struct wr tight = wr_over(out, wwant.len - 1);
-        assert_int_equal(rtmp_write_command_without(&tight, in, win.len, secrets), ERR_LIMIT);
-        assert_int_equal(rtmp_write_command_without(&w, in, win.len - 1, secrets), ERR_INVALID);
+        assert_int_equal(rtmp_write_command_forward(&tight, in, win.len, secrets), ERR_LIMIT);
+        assert_int_equal(rtmp_write_command_forward(&w, in, win.len - 1, secrets), ERR_INVALID);
     }
     uint8_t in[64], out[64];
     struct wr win = wr_over(in, sizeof in), w = wr_over(out, sizeof out);
     rtmp_write_call_number(&win, "deleteStream", 0, 1);
-    assert_int_equal(rtmp_write_command_without(&w, in, win.len, secrets), ERR_OK);
+    assert_int_equal(rtmp_write_command_forward(&w, in, win.len, secrets), ERR_OK);
     assert_int_equal(w.len, win.len);
     assert_memory_equal(out, in, w.len);
+}
+
+/* Nodes read the name where a command has its third argument, whatever stands before it. */
+static void test_command_forward_by_position(void **state)
+{
+    (void)state;
+    static const char other[] = "\2\0\5other"; /* a string as object: skipped by position */
+    uint8_t in[64], want[64], out[64];
+    struct wr wwant = wr_over(want, sizeof want);
+    rtmp_write_publish(&wwant, 0, "mine", "secret");
+    for (int way = 0; way < 3; way++) {
+        struct wr win = wr_over(in, sizeof in), w = wr_over(out, sizeof out);
+        amf0_write_string(&win, "publish");
+        if (way > 0)
+            amf0_write_number(&win, 0);
+        if (way == 2)
+            wr_bytes(&win, (const uint8_t *)other, sizeof other - 1);
+        else
+            amf0_write_null(&win);
+        amf0_write_string(&win, "mine");
+        amf0_write_string(&win, "secret");
+        assert_int_equal(rtmp_write_command_forward(&w, in, win.len, NULL), ERR_OK);
+        assert_int_equal(w.len, wwant.len);
+        assert_memory_equal(out, want, w.len);
+        assert_true(w.len <= win.len + COMMAND_GROWS);
+    }
 }
 
 static void test_connect_read_types(void **state)
@@ -552,7 +578,8 @@ int main(void)
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_forward_edges),
         cmocka_unit_test(test_forward_without),
-        cmocka_unit_test(test_command_without),
+        cmocka_unit_test(test_command_forward),
+        cmocka_unit_test(test_command_forward_by_position),
         cmocka_unit_test(test_connect_read_types),
         cmocka_unit_test(test_write_connect),
         cmocka_unit_test(test_write_answers),
