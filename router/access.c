@@ -83,32 +83,59 @@ static enum close_why check_token(const struct access *a, const struct access_re
     return WHY_TOKEN_BAD;
 }
 
-/* app: as one of the nodes may understand it. */
+/* vhost: with the app, the stream as one of the nodes may understand it. A token is for the one
+ * stream of the key. */
 static enum close_why check_as(const struct access *a, const struct access_request *r,
-                               struct view app, bool *token)
+                               struct view app, struct view vhost, bool *token)
 {
-    struct stream_key name;
-    if (stream_key_make(app, r->name, (struct view){0}, &name) != ERR_OK)
+    struct stream_key name, whole;
+    enum close_why why;
+    if (stream_key_make(app, r->name, (struct view){0}, &name) != ERR_OK ||
+        stream_key_make(app, r->name, vhost, &whole) != ERR_OK)
         return WHY_ACCESS_DENIED;
     switch (action_for(a, r, &name)) {
     case ACCESS_ALLOW:
         return WHY_NONE;
     case ACCESS_TOKEN:
         *token = true;
-        return check_token(a, r);
+        why = check_token(a, r);
+        return why == WHY_NONE && strcmp(whole.text, r->key->text) != 0 ? WHY_TOKEN_BAD : why;
     case ACCESS_DENY:
         break;
     }
     return WHY_ACCESS_DENIED;
 }
 
-/* The path of "rtmp://host/path". */
-static struct view path_of_url(struct view url)
+/* Nodes take some of these for a '?', and leave others out. */
+static bool has_odd_byte(struct view path)
 {
-    url = query_path(url);
-    for (int slashes = 0; url.len > 0 && slashes < 3; url.p++, url.len--)
-        slashes += *url.p == '/';
-    return url;
+    static const char odd[] = " #,=&";
+    for (size_t i = 0; i < path.len; i++)
+        if (strchr(odd, path.p[i]) || (i >= 2 && memcmp(path.p + i - 2, "...", 3) == 0))
+            return true;
+    return false;
+}
+
+/* A part of the path that nodes leave out, elsewhere than at the end, where we do so, too. */
+static bool has_definst_within(struct view path)
+{
+    static const char definst[] = "_definst_";
+    const size_t n = sizeof definst - 1;
+    for (size_t i = 0; i + n < path.len; i++)
+        if (memcmp(path.p + i, definst, n) == 0 && !(i + n + 1 == path.len && path.p[i + n] == '/'))
+            return true;
+    return false;
+}
+
+/* What no honest client sends, and nodes each read in their own way. */
+static bool is_odd(const struct access_request *r)
+{
+    const struct view app = query_path(r->app), url = query_path(r->tc_url);
+    const struct view other = stream_key_url_app(url);
+    const uint8_t *colon = url.len > 0 ? memchr(url.p, ':', url.len) : NULL;
+    const bool is_url = colon && colon + 2 < url.p + url.len && colon[1] == '/' && colon[2] == '/';
+    return (url.len > 0 && !is_url) || has_odd_byte(app) || has_odd_byte(other) ||
+           has_definst_within(app) || has_definst_within(other);
 }
 
 enum close_why access_check(const struct access *a, const struct access_request *r, bool *token)
@@ -116,10 +143,14 @@ enum close_why access_check(const struct access *a, const struct access_request 
     *token = false;
     if (a->config->rule_count == 0)
         return WHY_NONE;
-    enum close_why why = check_as(a, r, r->app, token);
+    if (is_odd(r))
+        return WHY_ACCESS_DENIED;
+    enum close_why why = check_as(a, r, r->app, r->vhost, token);
     /* SRS goes by tcUrl, nginx-rtmp by app: a client that gives two must be allowed both */
-    const struct view other = path_of_url(r->tc_url);
+    const struct view other = stream_key_url_app(r->tc_url);
+    const struct view vhost =
+        r->vhost.len > 0 ? stream_key_url_vhost(r->tc_url, r->name) : (struct view){0};
     if (why == WHY_NONE && other.len > 0)
-        why = check_as(a, r, other, token);
+        why = check_as(a, r, other, vhost, token);
     return why;
 }

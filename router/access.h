@@ -18,6 +18,7 @@ struct access {
 struct access_request {
     enum session_kind kind;
     const struct stream_key *key;  /* of the stream; what a token is for */
+    struct view vhost;             /* that the key was made with; empty: none */
     struct view app, tc_url, name; /* as the client gave them */
     const uint8_t *addr;           /* 16 bytes, v4 mapped */
     uint64_t now_s;                /* Unix time */

@@ -54,13 +54,15 @@ struct rtmp_msg *entry_command(const struct session *s, struct rtmp_msg *m)
 
 /* Whether the client may publish or play s->key, and there is room for one more of that
  * application. */
-static enum close_why admit(struct session *s, struct view app, struct view name, uint64_t now_ms)
+static enum close_why admit(struct session *s, struct view app, struct view name, struct view vhost,
+                            uint64_t now_ms)
 {
     const struct session_env *env = s->env;
     struct stream_key without_vhost;
     const struct access_request req = {
         .kind = s->kind,
         .key = &s->key,
+        .vhost = vhost,
         .app = app,
         .tc_url = s->client.info.tc_url,
         .name = name,
@@ -101,7 +103,7 @@ bool entry_take(struct session *s, const struct client_event *ev, uint64_t now_m
                        "not a stream name that can be routed", now_ms);
         return false;
     }
-    const enum close_why why = admit(s, app, name, now_ms);
+    const enum close_why why = admit(s, app, name, vhost, now_ms);
     if (why != WHY_NONE) {
         refuse_entry(s, why, now_ms);
         return false;

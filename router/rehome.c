@@ -73,13 +73,6 @@ void rehome_forget(struct session *s)
 
 /* ---- what is kept ---- */
 
-/* Sessions must be able to go on receiving: what is kept goes first. */
-static bool memory_is_short(const struct session *s)
-{
-    const struct block_pool *b = s->env->pool->blocks;
-    return b->max_bytes != 0 && b->live_bytes > b->max_bytes / 4 * 3;
-}
-
 void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
 {
     if (!rehome_enabled(s))
@@ -87,7 +80,7 @@ void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms)
     struct session_rehome *r = &s->rehome;
     struct keep_policy p = {.reach_ms = s->env->failover->reach_ms,
                             .max_bytes = s->env->failover->gop_bytes};
-    if (memory_is_short(s) && r->keep.bytes < p.max_bytes)
+    if (block_pool_is_short(s->env->pool->blocks) && r->keep.bytes < p.max_bytes)
         p.max_bytes = r->keep.bytes; /* it takes no more than it has */
     const uint64_t dropped = r->keep.dropped_messages, groups = r->keep.dropped_groups;
     stream_keep_push(&r->keep, m, &p, now_ms);

@@ -272,7 +272,7 @@ struct session {
 
     /* flow */
     bool client_paused, node_paused;
-    uint64_t stall_mark; /* bytes queued when the stall deadline was set */
+    uint64_t stall_mark, stall_taken; /* when the stall deadline was set: queued, bytes_out */
     bool client_gone;
     bool last_words; /* an error status is on its way to the client */
     bool lingering;  /* our side is shut down; waiting for the client to close */

@@ -6,6 +6,7 @@
 enum {
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload */
     STALE_MS = 5000,            /* what is kept of a stream that has been silent so long is old */
+    GROUP_MS = 20000,           /* nobody begins with a group so old, nor waits for its end */
     SEATS_FIRST = 8,
     SEATS_AHEAD = 4,
     CACHE_LINE = 64,
@@ -56,7 +57,7 @@ void share_leave_seat(struct share_seat *seat)
 
 void share_forget(struct share *sh)
 {
-    stream_keep_clear(&sh->keep);
+    stream_keep_drop(&sh->keep); /* the headers may be the next one's: those come but once */
 }
 
 static void queue(struct share_seat *seat, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp)
@@ -76,7 +77,7 @@ static uint64_t queued(const struct share_seat *seat)
 static void begin(struct share *sh, struct share_seat *seat)
 {
     const struct stream_keep *k = &sh->keep;
-    const uint32_t from = stream_keep_at(k, k->first)->timestamp;
+    const uint32_t from = k->count > 0 ? stream_keep_at(k, k->first)->timestamp : sh->timestamp;
     for (uint32_t i = 0; i < k->state_count; i++)
         queue(seat, k->states[i], k->states[i]->msid, from);
     for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
@@ -84,6 +85,7 @@ static void begin(struct share *sh, struct share_seat *seat)
         queue(seat, m, m->msid, m->timestamp);
     }
     seat->playing = true;
+    seat->blind = k->headless;
     seat->begun_bytes = queued(seat);
 }
 
@@ -91,7 +93,7 @@ static void begin(struct share *sh, struct share_seat *seat)
 static bool may_begin(const struct share *sh, const struct share_seat *seat)
 {
     const struct stream_keep *k = &sh->keep;
-    return seat->open && k->count > 0 && !k->headless && queued(seat) <= sh->buffer_bytes / 2;
+    return seat->open && (k->count > 0 || k->headless) && queued(seat) <= sh->buffer_bytes / 2;
 }
 
 /* A long group of pictures at the beginning does not make a queue full. */
@@ -107,14 +109,24 @@ void share_open(struct share_seat *seat, uint64_t now_ms)
 {
     struct share *sh = seat->share;
     seat->open = true;
-    if (now_ms - sh->heard_ms < STALE_MS && may_begin(sh, seat))
+    if (now_ms - sh->heard_ms < STALE_MS && !sh->keep.headless && may_begin(sh, seat))
         begin(sh, seat);
 }
 
-/* A seat that waits takes the next keyframe; without video the next message. */
-static void push_media(struct share *sh, struct share_seat *seat, struct rtmp_msg *m, bool key)
+/* Pictures that nobody can decode who has had no keyframe; unless there seem to be none. */
+static bool is_kept_from(const struct share *sh, struct share_seat *seat,
+                         const struct media_info *info, uint64_t now_ms)
 {
-    const bool start = key || sh->keep.videos == 0;
+    if (info->kind == MEDIA_KEYFRAME || now_ms - sh->key_ms >= GROUP_MS)
+        seat->blind = false;
+    return seat->blind && info->class == CLASS_VIDEO && info->kind == MEDIA_FRAME;
+}
+
+/* A seat that waits takes the next keyframe; where no video is kept, the next message. */
+static void push_media(struct share *sh, struct share_seat *seat, struct rtmp_msg *m,
+                       const struct media_info *info, uint64_t now_ms)
+{
+    const bool start = info->kind == MEDIA_KEYFRAME || sh->keep.videos == 0;
     if (!seat->playing) {
         if (start && may_begin(sh, seat))
             begin(sh, seat);
@@ -125,7 +137,8 @@ static void push_media(struct share *sh, struct share_seat *seat, struct rtmp_ms
         sh->skips++;
         return;
     }
-    queue(seat, m, m->msid, m->timestamp);
+    if (!seat->blind || !is_kept_from(sh, seat, info, now_ms))
+        queue(seat, m, m->msid, m->timestamp);
 }
 
 /* With the time and the stream id that players see: it is kept so, too. */
@@ -146,11 +159,22 @@ static void fetch(const struct share_taken *t)
         __builtin_prefetch(out + i, 1);
 }
 
+/* What is kept for those who come later must not be what nobody wants to begin with, nor take the
+ * memory that everybody needs to go on. */
+static void keep(struct share *sh, struct rtmp_msg *m, uint64_t now_ms)
+{
+    const struct keep_policy newest = {.reach_ms = 0, .max_bytes = sh->keep_bytes};
+    struct stream_keep *k = &sh->keep;
+    stream_keep_push(k, m, &newest, now_ms);
+    const bool is_old = k->videos > 0 && now_ms - stream_keep_at(k, k->first)->at_ms >= GROUP_MS;
+    if (is_old || block_pool_is_short(m->pool->blocks))
+        stream_keep_drop(k);
+}
+
 void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp,
                 uint64_t now_ms)
 {
     const bool media = m->type == RTMP_AUDIO || m->type == RTMP_VIDEO || m->type == RTMP_DATA_AMF0;
-    const struct keep_policy newest = {.reach_ms = 0, .max_bytes = sh->keep_bytes};
     if (!media) { /* is for those, too, who are to have no media now, but not without end */
         for (uint32_t i = 0; i < sh->count; i++) {
             struct share_seat *seat = sh->seats[i].seat;
@@ -160,12 +184,15 @@ void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t ti
         return;
     }
     sh->heard_ms = now_ms;
+    sh->timestamp = timestamp;
+    const struct media_info info = media_inspect(m);
+    if (info.kind == MEDIA_KEYFRAME)
+        sh->key_ms = now_ms;
     struct rtmp_msg *sent = as_sent(m, msid, timestamp);
     if (sent)
-        stream_keep_push(&sh->keep, sent, &newest, now_ms);
+        keep(sh, sent, now_ms);
     else
-        stream_keep_clear(&sh->keep); /* no memory: nobody can begin here */
-    const bool key = media_inspect(m).kind == MEDIA_KEYFRAME;
+        stream_keep_drop(&sh->keep); /* no memory: nobody can begin here */
     for (uint32_t i = 0; i < sh->count && i < SEATS_AHEAD; i++)
         fetch(&sh->seats[i]);
     for (uint32_t i = 0; i < sh->count; i++) {
@@ -175,7 +202,7 @@ void share_push(struct share *sh, struct rtmp_msg *m, uint32_t msid, uint32_t ti
         if (!sent)
             seat->failed = seat->news = true;
         else
-            push_media(sh, seat, sent, key);
+            push_media(sh, seat, sent, &info, now_ms);
     }
     rtmp_msg_unref(sent);
 }

@@ -4,7 +4,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/query.h"
 #include "router/session_parts.h"
+
+/* Nodes that take names literally, or the app of tcUrl, play the same to whoever sends the stream's
+ * name as we have it. */
+static bool is_named_plainly(const struct session *s, struct view name)
+{
+    const struct view app = query_path(s->client.info.app);
+    const struct view url_app = stream_key_url_app(s->client.info.tc_url);
+    name = query_path(name);
+    const size_t len = app.len + 1 + name.len; /* in front of it there may be a vhost */
+    if (len > s->key.len ||
+        (url_app.len > 0 && (url_app.len != app.len || memcmp(url_app.p, app.p, app.len) != 0)))
+        return false;
+    const char *end = s->key.text + s->key.len - len;
+    return (end == s->key.text || end[-1] == '/') && memcmp(end, app.p, app.len) == 0 &&
+           end[app.len] == '/' && memcmp(end + app.len + 1, name.p, name.len) == 0;
+}
+
+static bool is_negative_or_absent(const struct amf0_value *v)
+{
+    return v->type == AMF0_UNDEFINED || v->type == AMF0_NULL ||
+           (v->type == AMF0_NUMBER && v->number < 0);
+}
 
 bool session_may_share(const struct session *s)
 {
@@ -14,8 +37,9 @@ bool session_may_share(const struct session *s)
         s->leads || rtmp_msg_flatten(s->command, &payload) != ERR_OK ||
         rtmp_command_parse(payload, s->command->len, &cmd) != PARSE_OK)
         return false;
-    const struct amf0_value *start = &cmd.arg[1]; /* from 0 on: a recording (section 7.2.2.1) */
-    return start->type != AMF0_NUMBER || start->number < 0;
+    /* section 7.2.2.1: a start from 0 on asks for a recording, a duration for so much of it */
+    return is_negative_or_absent(&cmd.arg[1]) && is_negative_or_absent(&cmd.arg[2]) &&
+           is_named_plainly(s, cmd.arg[0].string);
 }
 
 unsigned session_init_lead(struct session *s, const struct session_env *env, uint64_t id,

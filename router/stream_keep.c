@@ -233,6 +233,12 @@ static void drop_until(struct stream_keep *k, uint64_t n)
     pop_until(k, n);
 }
 
+void stream_keep_drop(struct stream_keep *k)
+{
+    if (k->count > 0)
+        drop_until(k, stream_keep_end(k));
+}
+
 /* The oldest group goes whole; without a second keyframe everything does, and video waits for the
  * next keyframe: the rest of a group is of no use. */
 static void trim_large(struct stream_keep *k, const struct keep_policy *p)

@@ -53,6 +53,8 @@ struct keep_policy {
 void stream_keep_clear(struct stream_keep *k);
 void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
                       uint64_t now_ms);
+/* All messages go, the state stays; with video among them nothing is kept of that until a keyframe. */
+void stream_keep_drop(struct stream_keep *k);
 /* Number of the message after the last. */
 static inline uint64_t stream_keep_end(const struct stream_keep *k)
 {

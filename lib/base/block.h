@@ -3,13 +3,14 @@
  * last slice of it is released.
  * Owner:  one block_pool per worker; it outlives every block made from it (deinit asserts so).
  * Thread: the process's only thread; counts are not atomic.
- * Memory: free blocks of a size are kept for reuse: an eighth as many as are live, or some megabytes
- *         if that is more (base/limits.h); max_bytes does not count them. The rest goes to libc.
+ * Memory: free blocks of a size are kept for reuse: an eighth as many as are live, or some
+ * megabytes if that is more (base/limits.h); max_bytes does not count them. The rest goes to libc.
  * Errors: creation gives NULL when memory is short or the pool's bound is met.
  * Tests:  tests/unit/base/test_block.c */
 #ifndef WEIR_BASE_BLOCK_H
 #define WEIR_BASE_BLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,11 @@ struct slice {
     uint32_t off, len;
 };
 
+/* Three quarters are in use: what could be done without goes, so that the rest can go on. */
+static inline bool block_pool_is_short(const struct block_pool *pool)
+{
+    return pool->max_bytes != 0 && pool->live_bytes > pool->max_bytes / 4 * 3;
+}
 void block_pool_init(struct block_pool *pool, uint64_t max_bytes);
 void block_pool_deinit(struct block_pool *pool); /* frees the free blocks; no block may be live */
 

@@ -146,6 +146,11 @@ uint32_t node_streams_limit(const struct node *n)
     return n && n->conf.max_streams != 0 ? n->conf.max_streams : UINT32_MAX;
 }
 
+uint32_t node_sessions_limit(const struct node *n)
+{
+    return n && n->conf.max_sessions != 0 ? n->conf.max_sessions : UINT32_MAX;
+}
+
 enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *out)
 {
     char host[HOST_MAX], service[8];

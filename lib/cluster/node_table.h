@@ -52,7 +52,9 @@ void node_table_destroy(struct node_table *t); /* NULL is allowed */
 /* NULL: no node has that id. Valid until the table changes. */
 struct node *node_table_find(struct node_table *t, const char *id);
 const struct node *node_table_get(const struct node_table *t, const char *id);
-uint32_t node_streams_limit(const struct node *n); /* its max_streams; UINT32_MAX: none, or no node (NULL) */
+/* Its max_streams, max_sessions; UINT32_MAX: none, or no node (NULL). */
+uint32_t node_streams_limit(const struct node *n);
+uint32_t node_sessions_limit(const struct node *n);
 /* Adds or replaces the node with n's id; seed is set here; streams, sessions and notes of a replaced one stay. ERR_FULL: NODES_MAX. */
 MUST_CHECK enum err node_table_put(struct node_table *t, const struct node *n);
 MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);

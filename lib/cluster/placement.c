@@ -107,12 +107,13 @@ static uint32_t streams_of(const struct place_request *req, const struct node *n
 
 static uint32_t sessions_of(const struct place_request *req, const struct node *n)
 {
-    return n->sessions - (n->sessions > 0 && is_node(req->here, n));
+    const uint32_t own = !is_node(req->here, n) ? 0 : req->here_sessions ? req->here_sessions : 1;
+    return n->sessions > own ? n->sessions - own : 0;
 }
 
 static bool sessions_full(const struct place_request *req, const struct node *n)
 {
-    return n->conf.max_sessions != 0 && sessions_of(req, n) >= n->conf.max_sessions;
+    return sessions_of(req, n) >= node_sessions_limit(n);
 }
 
 /* Its own limits. */

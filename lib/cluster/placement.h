@@ -45,6 +45,7 @@ struct place_request {
     const char *owner;    /* node of a valid claim, or NULL */
     const char *hint;     /* node of a claim that is held or a hint, or NULL */
     const char *here;     /* the node that counts this session already: it has room for that; or NULL */
+    uint32_t here_sessions; /* as so many: a node link that players share is one for each; 0: as one */
     const char *next;     /* the one that counts its stream, too, while that moves; or NULL */
     const char (*exclude)[NODE_ID_MAX]; /* nodes not to use */
     uint32_t exclude_count;

@@ -145,14 +145,30 @@ static struct view host_of_url(struct view url)
     return (struct view){.p = url.p + start, .len = end - start};
 }
 
+static struct view first_vhost(const struct view *places, size_t count, struct view url)
+{
+    struct view v = {0};
+    for (size_t i = 0; i < count && v.len == 0; i++)
+        v = query_get(places[i], "vhost");
+    return without_port(v.len > 0 ? v : host_of_url(url));
+}
+
 struct view stream_key_vhost(struct view tc_url, struct view app, struct view name)
 {
-    struct view v = query_get(app, "vhost");
-    if (v.len == 0)
-        v = query_get(name, "vhost");
-    if (v.len == 0)
-        v = host_of_url(tc_url);
-    return without_port(v);
+    return first_vhost((const struct view[]){app, name, tc_url}, 3, tc_url);
+}
+
+struct view stream_key_url_vhost(struct view tc_url, struct view name)
+{
+    return first_vhost((const struct view[]){tc_url, name}, 2, tc_url);
+}
+
+struct view stream_key_url_app(struct view tc_url)
+{
+    tc_url = query_path(tc_url);
+    for (int slashes = 0; tc_url.len > 0 && slashes < 3; tc_url.p++, tc_url.len--)
+        slashes += *tc_url.p == '/';
+    return tc_url;
 }
 
 uint64_t stream_key_hash(const struct stream_key *k)

@@ -111,6 +111,21 @@ def test_who_asks_for_more_has_a_link_of_its_own(fakes, router, client):
     goes_on(with_arguments)
 
 
+@pytest.mark.parametrize("how", ["name", "app", "tcUrl", "duration"])
+def test_no_player_decides_what_others_get(how, fakes, router, client):
+    """A node may take what one asks for for something else: then it has a link of its own."""
+    node = fakes(1)[0]
+    r = router([node], relay=SHARED)
+    client(r).publish("x")
+    odd = client(r)
+    msid = odd.open("live/" if how == "app" else "live", tc_url="rtmp://h/other" if how == "tcUrl" else None)
+    odd.send_command("play", 5, None, "/x" if how == "name" else "x", -2000, *[5000][how != "duration" :], msid=msid, csid=8)
+    assert odd.expect_status()[1] == "status"
+    for _ in range(2):
+        client(r).play("x")
+    assert [s.name for s in node.sessions if s.kind == "play"] == ["/x" if how == "name" else "x", "x"]
+
+
 def test_only_the_apps_named(fakes, router, client):
     node = fakes(1)[0]
     r = router([node], relay={**SHARED, "share_apps": ["events"]})

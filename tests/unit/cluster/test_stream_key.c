@@ -130,6 +130,7 @@ static void test_vhost(void **state)
         {"rtmp://h/live", "live?vhost=first", "cam?vhost=second", "first"},
         {"rtmp://h/live", "live?notvhost=v", "cam", "h"},
         {"rtmp://h/live", "live?vhost=", "cam", "h"},
+        {"rtmp://h/live?vhost=v", "live", "cam", "v"},
         {"nonsense", "live", "cam", ""},
         {"", "", "", ""},
     };

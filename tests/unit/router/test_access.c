@@ -39,7 +39,7 @@ struct question {
     bool token;
 };
 
-static void ask(const struct question *q)
+static void ask(const struct question *q, bool vhosts)
 {
     struct config *c = rules(q->rules);
     char error[SIGNING_KEYS_ERROR_MAX];
@@ -47,15 +47,18 @@ static void ask(const struct question *q)
     struct config_cidr from;
     struct stream_key key;
     bool token = !q->token;
+    const struct view app = view(q->app), tc_url = view(q->tc_url), name = view(q->name);
+    const struct view vhost = vhosts ? stream_key_vhost(tc_url, app, name) : (struct view){0};
     assert_int_equal(signing_keys_parse(KEY, strlen(KEY), &a.keys, error), ERR_OK);
     assert_int_equal(config_parse_cidr(q->from ? q->from : "192.0.2.1", &from), ERR_OK);
-    assert_int_equal(stream_key_make(view(q->app), view(q->name), (struct view){0}, &key), ERR_OK);
+    assert_int_equal(stream_key_make(app, name, vhost, &key), ERR_OK);
     const struct access_request r = {
         .kind = q->kind,
         .key = &key,
-        .app = view(q->app),
-        .tc_url = view(q->tc_url),
-        .name = view(q->name),
+        .vhost = vhost,
+        .app = app,
+        .tc_url = tc_url,
+        .name = name,
         .addr = from.addr,
         .now_s = NOW,
     };
@@ -69,7 +72,7 @@ static void ask(const struct question *q)
 static void ask_all(const struct question *q, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        ask(&q[i]);
+        ask(&q[i], false);
 }
 
 #define PUB SESSION_PUBLISH
@@ -141,7 +144,8 @@ static void test_apps(void **state)
         char list[128];
         (void)snprintf(list, sizeof list, "{app: '%s', action: allow}", cases[i].pattern);
         ask(&(struct question){list, PLAY, cases[i].app, "", cases[i].name, NULL,
-                               cases[i].fits ? WHY_NONE : WHY_ACCESS_DENIED, false});
+                               cases[i].fits ? WHY_NONE : WHY_ACCESS_DENIED, false},
+            false);
     }
 }
 
@@ -192,6 +196,59 @@ static void test_two_names(void **state)
         {list, PUB, "live", "rtmp://h/open", "cam1", NULL, WHY_TOKEN_MISSING, true},
         {list, PUB, "live", "rtmp://h/open", "cam1" GOOD, NULL, WHY_NONE, true},
         {list, PUB, "open", "rtmp://h/li\x01ve", "a", NULL, WHY_ACCESS_DENIED, false},
+        /* one token is not for two streams */
+        {"{app: '*', action: token}", PUB, "live", "rtmp://h/live/", "cam1" GOOD, NULL, WHY_NONE,
+         true},
+        {"{app: '*', action: token}", PUB, "live", "rtmp://h/vip", "cam1" GOOD, NULL, WHY_TOKEN_BAD,
+         true},
+    };
+    ask_all(q, sizeof q / sizeof q[0]);
+}
+
+/* Of live/cam1 at vhost a.org. */
+#define VHOST_TOKEN "180a88aeac53faf5f68d4af42e9047d5ea961f5c0a7af1caf240d22a8e720a95"
+#define VHOST_GOOD "token=" VHOST_TOKEN "&expires=1790000000"
+
+static void test_two_vhosts(void **state)
+{
+    (void)state;
+    static const char list[] = "{app: live, action: token}";
+    const struct question q[] = {
+        {list, PUB, "live", "rtmp://a.org/live", "cam1?" VHOST_GOOD, NULL, WHY_NONE, true},
+        {list, PUB, "live?vhost=a.org", "rtmp://h/live?vhost=a.org", "cam1?" VHOST_GOOD, NULL,
+         WHY_NONE, true},
+        {list, PUB, "live", "rtmp://h/live", "cam1?vhost=A.org&" VHOST_GOOD, NULL, WHY_NONE, true},
+        {list, PUB, "live?vhost=a.org", "rtmp://b.org/live", "cam1?" VHOST_GOOD, NULL,
+         WHY_TOKEN_BAD, true},
+        {list, PUB, "live", "rtmp://a.org/live?vhost=b.org", "cam1?" VHOST_GOOD, NULL,
+         WHY_TOKEN_BAD, true},
+        {list, PUB, "live", "rtmp://h/live?vhost=b.org", "cam1?vhost=a.org&" VHOST_GOOD, NULL,
+         WHY_TOKEN_BAD, true},
+    };
+    for (size_t i = 0; i < sizeof q / sizeof q[0]; i++)
+        ask(&q[i], true);
+}
+
+/* Nodes take parts out of such names, or end them early, each in its own way. */
+static void test_odd_names(void **state)
+{
+    (void)state;
+    static const char list[] = "{app: vip, action: deny}, {app: '*', action: allow}";
+    const struct question q[] = {
+        {list, PLAY, "open", "rtmp://h/open", "a b,c=d", NULL, WHY_NONE, false},
+        {list, PLAY, "open/_definst_", "rtmp://h/open/_definst_/", "a", NULL, WHY_NONE, false},
+        {list, PLAY, "open?a=b,c", "rtmps://h:443/open?x= #", "a", NULL, WHY_NONE, false},
+        {list, PLAY, "open", "rtmp://h/vip,x", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/vip...x", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/vip=x", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/vip&&x", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/vip#x", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/v ip", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "v ip", "rtmp://h/v ip", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "rtmp://h/v/_definst_ip", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "v/_definst_ip", "", "a", NULL, WHY_ACCESS_DENIED, false},
+        {list, PLAY, "open", "h/vip", "a", NULL, WHY_ACCESS_DENIED, false},
+        {"", PLAY, "open", "h/vip,x", "a", NULL, WHY_NONE, false}, /* all is allowed */
     };
     ask_all(q, sizeof q / sizeof q[0]);
 }
@@ -199,10 +256,9 @@ static void test_two_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_apps),
-        cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_two_names),
+        cmocka_unit_test(test_rules),      cmocka_unit_test(test_apps),
+        cmocka_unit_test(test_tokens),     cmocka_unit_test(test_two_names),
+        cmocka_unit_test(test_two_vhosts), cmocka_unit_test(test_odd_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

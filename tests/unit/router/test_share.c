@@ -199,14 +199,77 @@ static void what_is_old_is_not_shown(void **state)
     assert_string_equal(heard(&b->players[0]), "mhkf");
 }
 
+/* Its state may be the next one's, which has been heard of late; new state replaces it. */
 static void a_publication_that_is_over_is_not_shown(void **state)
 {
     struct bed *b = *state;
     push_all(b, "mhkff");
     share_forget(&b->share);
     sit(b, 0);
-    push_all(b, "hk");
-    assert_string_equal(heard(&b->players[0]), "hk");
+    assert_string_equal(heard(&b->players[0]), "");
+    push_all(b, "fhfk");
+    assert_string_equal(heard(&b->players[0]), "mhhk");
+    sit(b, 1);
+    assert_string_equal(heard(&b->players[1]), "mhk");
+}
+
+/* Who has no keyframe has sound at once, and pictures from the next one on. */
+static void where_the_group_is_lost_sound_begins(void **state)
+{
+    struct bed *b = *state;
+    push_all(b, "mhk");
+    for (int i = 0; i < 20; i++)
+        push(b, 'f', 60 * 1024); /* more than is kept */
+    assert_true(b->share.keep.headless);
+    sit(b, 0);
+    push_all(b, "fafa");
+    assert_string_equal(heard(&b->players[0]), "mhaa");
+    push_all(b, "fkfa");
+    assert_string_equal(heard(&b->players[0]), "kfa");
+}
+
+static void nobody_waits_for_keyframes_that_do_not_come(void **state)
+{
+    struct bed *b = *state;
+    push_all(b, "mhk");
+    for (int i = 0; i < 600; i++) /* 24 s */
+        push(b, i % 2 ? 'a' : 'f', 100);
+    sit(b, 0);
+    push_all(b, "fafa"); /* with the first it begins, but no frame is kept */
+    assert_string_equal(heard(&b->players[0]), "mhaafa");
+    push_all(b, "kf");
+    sit(b, 1);
+    assert_string_equal(heard(&b->players[1]), "mhkf");
+}
+
+static void nobody_begins_minutes_ago(void **state)
+{
+    struct bed *b = *state;
+    push_all(b, "mhkf");
+    for (int i = 0; i < 1500; i++) /* a minute */
+        push(b, 'a', 100);
+    sit(b, 0);
+    push_all(b, "aa");
+    assert_true(strlen(heard(&b->players[0])) <= strlen("mhaaa"));
+    assert_memory_equal(b->players[0].heard, "mha", 3);
+}
+
+static void nothing_is_kept_where_memory_is_short(void **state)
+{
+    struct bed *b = *state;
+    push_all(b, "mhkf");
+    struct block *others = block_create(&b->blocks, 1 << 20);
+    b->blocks.max_bytes = b->blocks.live_bytes + b->blocks.live_bytes / 4;
+    push_all(b, "fkf");
+    assert_int_equal(b->share.keep.bytes, 0);
+    block_unref(others);
+    sit(b, 0);
+    push_all(b, "fa");
+    assert_string_equal(heard(&b->players[0]), "mha");
+    b->blocks.max_bytes = 0;
+    push_all(b, "kf");
+    sit(b, 1);
+    assert_string_equal(heard(&b->players[1]), "mhkf");
 }
 
 static void a_full_queue_skips_to_a_keyframe_and_nobody_else_does(void **state)
@@ -300,6 +363,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(audio_alone_begins_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_old_is_not_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(a_publication_that_is_over_is_not_shown, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_the_group_is_lost_sound_begins, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_waits_for_keyframes_that_do_not_come, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(nobody_begins_minutes_ago, setup, teardown),
+        cmocka_unit_test_setup_teardown(nothing_is_kept_where_memory_is_short, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_queue_skips_to_a_keyframe_and_nobody_else_does,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(statuses_do_not_fill_memory, setup, teardown),
