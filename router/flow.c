@@ -22,8 +22,10 @@ static bool overfull_to(const struct session *s, int link)
 }
 
 /* Full at relay.buffer, free again at half of it. Whoever takes an eighth of the buffer within
- * relay.stall_timeout is slow, not stalled. */
-static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_t now_ms)
+ * relay.stall_timeout is slow, not stalled, also where as much comes as it takes. taken: bytes, in
+ * all; 0: not known. */
+static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_t taken,
+                        uint64_t now_ms)
 {
     const uint64_t high = s->env->relay->buffer_bytes;
     if (!*paused && bytes < high)
@@ -34,8 +36,9 @@ static void watch_queue(struct session *s, bool *paused, uint64_t bytes, uint64_
         s->heard_ms = now_ms;
         return;
     }
-    if (!*paused || bytes + high / 8 <= s->stall_mark) {
+    if (!*paused || bytes + high / 8 <= s->stall_mark || taken >= s->stall_taken + high / 8) {
         s->stall_mark = bytes;
+        s->stall_taken = taken;
         s->stall_deadline_ms = now_ms + s->env->relay->stall_timeout_ms;
     }
     *paused = true;
@@ -47,9 +50,9 @@ void flow_update(struct session *s, uint64_t now_ms)
     if (s->state != SESS_RELAY || (!n && !s->seat.share))
         return;
     if (n && s->kind == SESSION_PUBLISH)
-        watch_queue(s, &s->client_paused, queued(&n->link), now_ms);
+        watch_queue(s, &s->client_paused, queued(&n->link), 0, now_ms);
     else
-        watch_queue(s, &s->node_paused, queued(&s->client.link), now_ms);
+        watch_queue(s, &s->node_paused, queued(&s->client.link), s->bytes_out, now_ms);
 }
 
 bool session_reads_client(const struct session *s)

@@ -507,12 +507,14 @@ static void decide(struct session_conn *c)
     const uint64_t now_wall_ms = clock_wall_ms();
     const char *owner = c->found_live && !own ? claim_serving(&c->s.stream->found) : NULL;
     const bool lags = owner && claim_may_lag(c, owner);
+    const uint32_t shared = s->leads ? s->leads->count : 0; /* whose players have the records */
     const struct place_request req = {
         .key = &s->key,
         .kind = publisher ? PLACE_PUBLISH : PLACE_PLAY,
         .owner = lags ? NULL : owner,
         .hint = c->found_hint ? c->s.stream->found.node : NULL,
-        .here = c->recorded ? s->node : NULL,
+        .here = c->recorded || shared > 0 ? s->node : NULL,
+        .here_sessions = shared,
         .next = own ? c->s.stream->found.next : NULL,
         .exclude = lags ? &s->failed_node : s->stream->excluded,
         .exclude_count = lags ? 1 : s->excluded_count,

@@ -93,6 +93,9 @@ bool share_place(struct session_conn *c)
         !app_shares(&w->config->relay, c->s.client.info.app))
         return false;
     struct session_conn *lead = find_lead(c);
+    const struct node *n = lead ? node_table_get(w->nodes, lead->s.node) : NULL;
+    if (n && n->sessions >= node_sessions_limit(n))
+        return false; /* what becomes of it is for placement to say */
     const bool fresh = !lead;
     if (fresh && !(lead = create_lead(c)))
         return false;
@@ -107,8 +110,10 @@ bool share_place(struct session_conn *c)
             session_run(lead);
         return true;
     }
-    if (!c->s.seat.share) /* no memory: it ends, and nobody would take its record away */
+    if (!c->s.seat.share) { /* no memory: it ends, and nobody would take its record away */
+        c->lead = NULL;
         return true;
+    }
     if (c->s.node[0] != '\0')
         place_put_record(c);
     if (stream_of(lead)->share.started)

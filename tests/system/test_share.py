@@ -8,6 +8,7 @@ import media
 import procs
 import pytest
 import rtmp
+import weir
 from admin import quote
 from exact import assert_gaps
 from test_admin import admin  # noqa: F401
@@ -124,6 +125,34 @@ def test_no_player_decides_what_others_get(how, fakes, router, client):
     for _ in range(2):
         client(r).play("x")
     assert [s.name for s in node.sessions if s.kind == "play"] == ["/x" if how == "name" else "x", "x"]
+
+
+def test_full_node_takes_no_more_players_and_keeps_those_it_has(fakes, router, client, stack):
+    """max_sessions is of players, not of links; and the link that they share comes back to the node that is full of them."""
+    node = fakes(1)[0]
+    r = router([weir.node_entry(node, max_sessions=3)], relay=SHARED)
+    publisher, one, other = client(r), client(r), client(r)
+    publisher.publish("x")
+    for c in (one, other):
+        assert c.play("x")[1] == "status"
+
+    def is_refused():
+        c = client(r)
+        level = c.play("x")[1]
+        c.close()
+        return level == "error"
+
+    procs.eventually(is_refused, what="workers know of the node's load")  # they read it once a second
+    assert len([s for s in node.sessions if s.kind == "play"]) == 1
+    node.stop()
+    again = rtmp.FakeNode(node.port)
+    stack.append(again)
+    again.wait(lambda n: sorted(s.kind for s in n.sessions if s.kind) == ["play", "publish"], timeout=20)
+    payload = b"\x17\x01\0\0\0picture"
+    publisher.send(rtmp.VIDEO, payload, msid=1, ts=2000)
+    for c in (one, other):
+        c.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload == payload)
+    assert is_refused()
 
 
 def test_only_the_apps_named(fakes, router, client):

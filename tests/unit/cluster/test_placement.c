@@ -133,6 +133,29 @@ static void break_nearly(struct node *n)
     n->bandwidth = 999;
 }
 
+/* A node link that players share is back on the node that is full of them. */
+static void test_shared_link_returns_to_its_full_node(void **state)
+{
+    (void)state;
+    const struct config_placement policy = {.max_load_factor = 1.25};
+    const struct stream_key key = nth_key(1);
+    struct node_table *t = cluster_of(1);
+    struct node *n = &t->nodes[0];
+    const char *id = n->conf.id;
+    struct place_request req = request(&key, PLACE_PLAY);
+    n->conf.max_sessions = 5;
+    req.owner = req.here = id;
+    for (uint32_t own = 0; own <= 6; own++) {
+        for (uint32_t others = 0; others <= 6; others++) {
+            n->sessions = own + others;
+            req.here_sessions = own;
+            const bool taken = ask(t, &policy, &req).node != NULL;
+            assert_int_equal(taken, others < 5 || (own == 0 && others == 5)); /* 0: as one */
+        }
+    }
+    node_table_destroy(t);
+}
+
 static void test_every_why(void **state)
 {
     (void)state;
@@ -753,6 +776,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_why),
+        cmocka_unit_test(test_shared_link_returns_to_its_full_node),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_order_and_exclusions),
         cmocka_unit_test(test_no_nodes),
