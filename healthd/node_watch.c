@@ -9,6 +9,8 @@ enum {
     SENT_LATE_MS = 8000,
     /* Uptimes are whole seconds: one start seen twice differs by less than this. */
     SAME_START_MS = 1500,
+    LEAVING_MS = 1000, /* an old worker may still take a connection so long after the new ones */
+    ANSWERS_EACH = 8,
     JITTER_PERCENT = 20, /* the whole width */
 };
 
@@ -26,12 +28,34 @@ static uint64_t fast_ms(const struct config_healthd *policy)
                                                           : policy->interval_ms;
 }
 
+static bool has_pid(const uint32_t *list, uint32_t count, uint32_t pid)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == pid)
+            return true;
+    return false;
+}
+
+static void begin_generation(struct generation_pids *p, uint32_t pid)
+{
+    if (p->fresh_count > 0 && has_pid(p->fresh, p->fresh_count, pid)) {
+        memcpy(p->known, p->fresh, sizeof p->known);
+        p->known_count = p->fresh_count;
+    } else {
+        p->known[0] = pid;
+        p->known_count = 1;
+    }
+    p->fresh_count = p->answers = 0;
+}
+
 void node_watch_init(struct node_watch *w, const char *id, const struct node_status *stored,
                      const struct config_healthd *policy, uint64_t seed, uint64_t mono_ms)
 {
     memset(w, 0, sizeof *w);
     if (stored)
         w->status = *stored;
+    if (stored && stored->generations > 0)
+        begin_generation(&w->pids, stored->pid);
     snprintf(w->status.id, sizeof w->status.id, "%s", id);
     verdict_init(&w->verdict, w->status.health, w->status.since_ms);
     w->random = seed | 1;
@@ -92,8 +116,31 @@ static void follow_clock(struct node_watch *w, const struct watch_time *now)
         st->process_started_ms = now->wall_ms;
 }
 
+/* Several workers of one generation answer in turn, each at random. With so many answers for each
+ * new one, and none of an old one, the old ones are gone. */
+static bool has_replaced(struct generation_pids *p, uint32_t pid, uint64_t now_ms)
+{
+    if (has_pid(p->known, p->known_count, pid)) {
+        if (p->fresh_count > 0 && now_ms - p->fresh_ms < LEAVING_MS)
+            return false; /* it may be on its way out */
+        for (uint32_t i = 0; i < p->fresh_count && p->known_count < GENERATION_PIDS; i++)
+            p->known[p->known_count++] = p->fresh[i];
+        p->fresh_count = p->answers = 0;
+        return false;
+    }
+    if (p->fresh_count == 0)
+        p->fresh_ms = now_ms;
+    if (!has_pid(p->fresh, p->fresh_count, pid)) {
+        if (p->fresh_count == GENERATION_PIDS)
+            return false;
+        p->fresh[p->fresh_count++] = pid;
+    }
+    return ++p->answers >= ANSWERS_EACH * (p->fresh_count + 1);
+}
+
 /* With several processes per node any one of them may answer, so another pid alone says nothing: a
- * generation is new when its process started later than any before. */
+ * generation is new when its process started later than any before. One that started within
+ * SAME_START_MS of those is known by its pid, in time. */
 static uint32_t read_generation(struct node_watch *w, const struct stat_report *r,
                                 const struct watch_time *now)
 {
@@ -104,16 +151,18 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
     const uint64_t started = now->wall_ms > r->uptime_ms ? now->wall_ms - r->uptime_ms : 0;
     const bool same_pid = r->pid == st->pid;
     const bool grown = same_pid && w->uptime_known && r->uptime_ms >= w->uptime_ms;
-    const bool known =
-        grown || (st->generations > 0 && started <= st->process_started_ms + SAME_START_MS);
+    const bool as_old = st->generations > 0 && started <= st->process_started_ms + SAME_START_MS;
+    const bool known = (grown || as_old) && !has_replaced(&w->pids, r->pid, now->mono_ms);
     if (same_pid || !known) {
         w->uptime_ms = r->uptime_ms;
         w->uptime_known = true;
     }
     if (known)
         return 0;
+    begin_generation(&w->pids, r->pid);
     st->pid = r->pid;
-    st->process_started_ms = started;
+    if (started > st->process_started_ms || !as_old)
+        st->process_started_ms = started;
     st->generations++;
     return st->generations > 1 ? WATCH_RELOADED : 0;
 }

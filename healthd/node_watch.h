@@ -22,6 +22,17 @@ enum {
     WATCH_RELOADED = 1u << 2,   /* a new generation */
 };
 
+enum { GENERATION_PIDS = 16 };
+
+/* The processes of a node that have answered, as far as their starts do not tell two generations
+ * apart: those of an earlier one never answer again. */
+struct generation_pids {
+    uint32_t known[GENERATION_PIDS], fresh[GENERATION_PIDS]; /* fresh: since fresh_ms only */
+    uint32_t known_count, fresh_count;
+    uint32_t answers; /* of fresh ones, since a known one has answered */
+    uint64_t fresh_ms;
+};
+
 struct node_watch {
     struct verdict verdict;
     struct node_status status;
@@ -40,6 +51,7 @@ struct node_watch {
     uint64_t apps_hash;
     uint64_t uptime_ms; /* of the process of this generation, when it was last asked */
     bool uptime_known;
+    struct generation_pids pids;
     int64_t clock_ahead_ms; /* the wall clock, of the monotonic one */
     bool clock_known;
     bool input_known;                     /* stat is among the checks, and has answered */

@@ -299,6 +299,54 @@ static void test_generations(void **state)
     assert_int_equal(generation_seen(&w, 104, 0, 3630000), WATCH_RELOADED);
 }
 
+/* Two reloads within seconds: by their starts, whole seconds, one process is as old as the other.
+ */
+static uint32_t second_of(struct node_watch *w, uint32_t pid, uint64_t *ms)
+{
+    *ms += 1000;
+    return generation_seen(w, pid, (*ms - 2900) / 1000, *ms);
+}
+
+static void test_reload_soon_after_another(void **state)
+{
+    (void)state;
+    struct node_watch w = fresh(NULL);
+    uint64_t ms = 3000;
+    uint32_t rounds = 1;
+    assert_int_equal(generation_seen(&w, 100, 0, 1900), 0);
+    assert_int_equal(generation_seen(&w, 101, 0, 2900), 0);
+    assert_int_equal(generation_seen(&w, 100, 1, ms), 0); /* on its way out */
+    while (rounds < 30 && !second_of(&w, 101, &ms))
+        rounds++;
+    assert_int_equal(rounds, 15);
+    assert_int_equal(w.status.pid, 101);
+    assert_int_equal(w.status.generations, 2);
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(second_of(&w, 101, &ms), 0);
+    /* Another healthd knows of it by the store */
+    const struct node_status stored = w.status;
+    w = fresh(&stored);
+    for (rounds = 1; rounds < 30 && !second_of(&w, 102, &ms);)
+        rounds++;
+    assert_int_equal(rounds, 16);
+}
+
+static void test_workers_that_answer_in_turn_are_one_generation(void **state)
+{
+    (void)state;
+    for (uint32_t workers = 2; workers <= 20; workers++) {
+        struct node_watch w = fresh(NULL);
+        uint64_t random = 88172645463325252u;
+        for (uint64_t s = 0; s < 5000; s++) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (void)generation_seen(&w, 100 + (uint32_t)(random % workers), s, 1000 * s);
+        }
+        assert_int_equal(w.status.generations, 1);
+    }
+}
+
 /* A second of a node that is up and takes in `in` bytes, while routers have sent `sent` in all. */
 static uint32_t second(struct node_watch *w, uint64_t in, uint64_t sent, uint64_t s)
 {
@@ -399,6 +447,8 @@ int main(void)
         cmocka_unit_test(test_passive_failures),
         cmocka_unit_test(test_passive_failures_of_a_node_without_checks),
         cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_reload_soon_after_another),
+        cmocka_unit_test(test_workers_that_answer_in_turn_are_one_generation),
         cmocka_unit_test(test_stuck_node_goes_down),
         cmocka_unit_test(test_quiet_node_is_not_stuck),
         cmocka_unit_test(test_without_stat_nothing_is_stuck),
