@@ -27,6 +27,16 @@ void rehome_remember(struct session *s, struct rtmp_msg *m)
     s->rehome.controls[kind] = rtmp_msg_ref(m);
 }
 
+void rehome_ask_again(struct session *s, uint64_t now_ms)
+{
+    enum err e = ERR_OK;
+    for (int i = 0; i < SESSION_CONTROLS_MAX && e == ERR_OK; i++)
+        if (s->rehome.controls[i])
+            e = pending_push(&s->pending, s->rehome.controls[i]);
+    if (e != ERR_OK)
+        session_close(s, WHY_LIMIT_MEMORY, now_ms);
+}
+
 enum err rehome_send_controls(struct session *s)
 {
     enum err e = ERR_OK;

@@ -300,10 +300,10 @@ static void on_client_pass(struct session *s, struct rtmp_msg *m, uint64_t now_m
             return;
         }
     }
-    if (s->kind == SESSION_PLAY && s->state != SESS_COMMAND)
-        rehome_remember(s, m);
     if (s->kind == SESSION_PLAY && m->type == RTMP_COMMAND_AMF0)
         shared_play_leave(s, now_ms);
+    if (s->kind == SESSION_PLAY && s->state != SESS_COMMAND)
+        rehome_remember(s, m);
     pass_to_node(s, m, now_ms);
     rtmp_msg_unref(copy);
 }
@@ -391,8 +391,12 @@ static void on_stream_moved(struct session *s, const struct session_event *ev, u
     rehome_abandon(s);
     session_abort_link(s);
     s->excluded_count = s->tries = s->rehome.rounds = 0;
+    const bool waits = s->state == SESS_PLACE; /* and what it has asked for, too */
     session_enter(s, SESS_PLACE, now_ms);
-    session_look_up(s);
+    if (!waits)
+        rehome_ask_again(s, now_ms);
+    if (s->state == SESS_PLACE)
+        session_look_up(s);
 }
 
 static void on_taken_over(struct session *s, uint64_t now_ms)

@@ -99,6 +99,8 @@ bool rehome_enabled(const struct session *s);
 void rehome_keep(struct session *s, struct rtmp_msg *m, uint64_t now_ms);
 /* A player's message that nodes have to hear again: pause, buffer length. */
 void rehome_remember(struct session *s, struct rtmp_msg *m);
+/* A player is placed anew: what rehome_remember() took is for the next node, too. */
+void rehome_ask_again(struct session *s, uint64_t now_ms);
 /* A player's message for the node that is being attached, too. */
 MUST_CHECK enum err rehome_pass(struct session *s, struct rtmp_msg *m);
 /* The link in use is lost while relaying, or on its way out. */

@@ -123,7 +123,10 @@ void shared_play_leave(struct session *s, uint64_t now_ms)
     if (!s->seat.share)
         return;
     share_leave_seat(&s->seat);
-    if (s->state == SESS_RELAY)
+    if (s->state == SESS_RELAY) {
         session_enter(s, SESS_PLACE, now_ms);
-    session_look_up(s);
+        rehome_ask_again(s, now_ms);
+    }
+    if (s->state == SESS_PLACE)
+        session_look_up(s);
 }
