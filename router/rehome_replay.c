@@ -97,9 +97,16 @@ void rehome_ask_audience(struct session *s)
 
 /* ---- the replay ---- */
 
+/* Of the first frame: headers and data may be stamped with anything. */
 static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
 {
-    return r->keep.count ? stream_keep_at(&r->keep, r->keep.first)->timestamp : otherwise;
+    const struct stream_keep *k = &r->keep;
+    for (uint64_t n = k->first; n < stream_keep_end(k); n++) {
+        const struct kept *e = stream_keep_at(k, n);
+        if (e->info.class != CLASS_DATA && e->info.kind != MEDIA_STATE)
+            return e->timestamp;
+    }
+    return k->count > 0 ? stream_keep_at(k, k->first)->timestamp : otherwise;
 }
 
 uint32_t session_replay_time(const struct session *s)

@@ -5,6 +5,10 @@
 /* How far from the time expected the first message of a link may be and still be of the same clock:
  * behind it when the link was attached late. */
 enum { FRAME_MS = 40, CLOCK_EARLY_MS = 1000, CLOCK_LATE_MS = 600000 };
+enum {
+    REPLAY_MOST_MS = 1800000, /* back by more than is replayed: the encoder's clock began anew */
+    BLIND_MS = 5000,          /* so long video waits for the first keyframe */
+};
 
 /* ---- state: headers, metadata ---- */
 
@@ -81,12 +85,49 @@ static void count(struct splice_count *c, uint32_t time)
     c->seen = true;
 }
 
+/* Data is often stamped 0, whatever the clock. */
 static void note_passed(struct splice *s, enum media_class class, uint32_t time)
 {
-    count(&s->passed[class], time);
-    if (!s->any || media_before(s->last_time, time))
+    struct splice_count *p = &s->passed[class];
+    const bool steps = p->seen && media_steps_back(p->time, time);
+    if (class != CLASS_DATA || time != 0 || p->time == 0)
+        count(p, time);
+    if (class == CLASS_DATA)
+        return;
+    if (!s->any || steps || media_before(s->last_time, time))
         s->last_time = time;
     s->any = true;
+}
+
+static bool is_beyond_replay(uint32_t last, uint32_t time)
+{
+    return (int32_t)(last - time) > REPLAY_MOST_MS;
+}
+
+/* The link is on the encoder's new clock, and its next message is news. */
+static void follow_step(struct splice *s, struct splice_feed *f, enum media_class class,
+                        uint32_t time)
+{
+    struct splice_count *p = &s->passed[class];
+    f->stepped = true;
+    s->stepped = f->mode == FEED_SHARED;
+    if (!p->seen || !is_beyond_replay(p->time, time))
+        return;
+    *p = (struct splice_count){.seen = true, .time = time - 1};
+    s->last_time = time;
+}
+
+/* A player that has sound only gets no pictures that it cannot decode; unless there seem to be no
+ * keyframes. */
+static bool lacks_keyframe(struct splice *s, const struct media_info *info, uint32_t time)
+{
+    if (info->class != CLASS_VIDEO || info->kind == MEDIA_KEYFRAME || !s->any ||
+        s->passed[CLASS_VIDEO].seen)
+        return false;
+    if (!s->blind)
+        s->blind_time = time;
+    s->blind = true;
+    return time - s->blind_time < BLIND_MS;
 }
 
 /* The at-th message of its time on the link: is it news to the player? */
@@ -95,13 +136,16 @@ static bool is_news(const struct splice *s, enum media_class class, uint32_t tim
     const struct splice_count *p = &s->passed[class];
     if (!p->seen) /* of a type the player never had, what is older than all it has comes too late */
         return !s->any || !media_before(time, s->last_time);
+    if (class == CLASS_DATA && p->time == 0 && time != 0)
+        return true;
     return media_before(p->time, time) || (p->time == time && at > p->at);
 }
 
 /* JOINING: false until the link is beyond what the player has, then all passes. */
-static bool passes_joining(const struct splice *s, struct splice_feed *f, enum media_class class,
+static bool passes_joining(struct splice *s, struct splice_feed *f, enum media_class class,
                            uint32_t time)
 {
+    s->stepped = false;
     if (!f->through[class] && !is_news(s, class, time, f->had[class].at))
         return false;
     f->through[class] = true;
@@ -124,6 +168,8 @@ static bool passes_shared(const struct splice *s, struct splice_feed *f, enum me
         f->joined[class] = (p->seen && media_before(time, p->time)) || spans(s, f);
     if (f->overlap && !f->joined[class])
         return false; /* the old link brings it; between the two something may be missing here */
+    if (s->stepped && !f->stepped)
+        return false; /* the other is ahead, on a clock that cannot be compared */
     return is_news(s, class, time, f->had[class].at);
 }
 
@@ -136,8 +182,15 @@ static void note_begin(struct splice_feed *f, enum media_class class, uint32_t t
         f->whole = f->begins && expected;
 }
 
+static void forget_times(struct splice *s)
+{
+    memset(s->passed, 0, sizeof s->passed);
+    s->any = s->rebased = s->stepped = s->blind = false;
+    s->last_time = 0;
+}
+
 /* Nodes that restart the clock for each player (SRS) are known by the first time they give. */
-static void check_clock(const struct splice *s, struct splice_feed *f, uint32_t time)
+static void check_clock(struct splice *s, struct splice_feed *f, uint32_t time)
 {
     const bool first = f->expects;
     f->expects = false;
@@ -146,6 +199,8 @@ static void check_clock(const struct splice *s, struct splice_feed *f, uint32_t 
     const int32_t off = (int32_t)(time - f->expected_time);
     if (s->rebased || off < -CLOCK_EARLY_MS || off > CLOCK_LATE_MS)
         f->mode = FEED_REBASED;
+    else if (is_beyond_replay(s->last_time, f->expected_time))
+        forget_times(s);
 }
 
 /* The player goes on a frame later; no type steps back. */
@@ -166,6 +221,8 @@ static bool frame_passes(struct splice *s, struct splice_feed *f, const struct m
                          uint32_t time)
 {
     const enum media_class class = info->class;
+    if ((f->mode == FEED_JOINING || f->mode == FEED_SHARED) && lacks_keyframe(s, info, time))
+        return false;
     switch (f->mode) {
     case FEED_LIVE:
         return true;
@@ -207,11 +264,17 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
     if (info.class != CLASS_DATA) { /* RtmpSampleAccess has time 0 */
         note_begin(f, info.class, m->timestamp);
         check_clock(s, f, m->timestamp);
+        const struct splice_count *had = &f->had[info.class];
+        if (f->mode != FEED_REBASED && had->seen && is_beyond_replay(had->time, m->timestamp))
+            follow_step(s, f, info.class, m->timestamp);
     }
     count(&f->had[info.class], m->timestamp);
     if (!frame_passes(s, f, &info, m->timestamp))
         return false;
+    const bool first = !s->passed[info.class].seen;
     note_passed(s, info.class, splice_time(f, m));
+    if (first) /* those of the same time before it were held back */
+        s->passed[info.class].at = f->had[info.class].at;
     return true;
 }
 
@@ -261,7 +324,6 @@ void splice_feed_alone(struct splice_feed *f)
 
 void splice_forget(struct splice *s)
 {
-    memset(s->passed, 0, sizeof s->passed);
-    s->any = s->rebased = false;
-    s->last_time = s->state_count = 0;
+    forget_times(s);
+    s->state_count = 0;
 }

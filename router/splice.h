@@ -18,8 +18,11 @@ struct splice_count {
 /* What the player has. */
 struct splice {
     struct splice_count passed[MEDIA_CLASS_COUNT];
-    uint32_t last_time; /* of any type */
+    uint32_t last_time; /* of audio and video */
     bool any;
+    bool stepped; /* of two links one is on another clock that the encoder has begun */
+    bool blind;   /* frames without their keyframe were held back, since that time */
+    uint32_t blind_time;
     bool rebased; /* the player's clock is not the publisher's: no link continues it */
     uint32_t state_keys[SPLICE_STATES_MAX];
     uint64_t state_hashes[SPLICE_STATES_MAX];
@@ -43,6 +46,7 @@ struct splice_feed {
     uint32_t expected_time;
     uint32_t offset; /* REBASED: from the node's clock to the player's */
     bool began;      /* REBASED: the offset is known */
+    bool stepped;    /* its times have stepped back: the encoder has begun another clock */
     struct splice_count had[MEDIA_CLASS_COUNT];
     bool joined[MEDIA_CLASS_COUNT];           /* SHARED with overlap */
     bool through[MEDIA_CLASS_COUNT];          /* JOINING: beyond what the player has */

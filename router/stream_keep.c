@@ -196,9 +196,16 @@ static uint64_t same_time_begin(const struct stream_keep *k, uint64_t n)
     return n;
 }
 
+static bool is_frame(const struct media_info *i)
+{
+    return i->class != CLASS_DATA && (i->kind == MEDIA_FRAME || i->kind == MEDIA_KEYFRAME);
+}
+
+/* Data and headers are often stamped 0, whatever the frames' clock says. */
 static bool is_past(const struct stream_keep *k, uint64_t n)
 {
-    return media_before(entry(k, n)->timestamp, entry(k, stream_keep_end(k) - 1)->timestamp);
+    return !is_frame(&entry(k, n)->info) ||
+           media_before(entry(k, n)->timestamp, entry(k, stream_keep_end(k) - 1)->timestamp);
 }
 
 static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_t now_ms)
@@ -210,7 +217,8 @@ static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_
     if (k->videos > 0 && k->key_at_ms > old_ms) /* by far the most often */
         return;
     while (k->count > 0) {
-        const uint64_t front = counted ? same_time_end(k) : k->first + 1;
+        const bool whole = counted || entry(k, k->first)->info.kind == MEDIA_KEYFRAME;
+        const uint64_t front = whole ? same_time_end(k) : k->first + 1; /* pictures in parts */
         const uint64_t key = keyframe_from(k, k->searched > front ? k->searched : front);
         const uint64_t last = front - 1;
         k->searched = key;
@@ -224,19 +232,23 @@ static void trim_old(struct stream_keep *k, const struct keep_policy *p, uint64_
     }
 }
 
-static void drop_until(struct stream_keep *k, uint64_t n)
+static void give_up(struct stream_keep *k, uint64_t n)
 {
     if (n == stream_keep_end(k) && k->videos > 0)
         k->headless = true;
+    pop_until(k, n);
+}
+
+static void drop_until(struct stream_keep *k, uint64_t n)
+{
     k->dropped_groups++;
     k->dropped_messages += n - k->first;
-    pop_until(k, n);
+    give_up(k, n);
 }
 
 void stream_keep_drop(struct stream_keep *k)
 {
-    if (k->count > 0)
-        drop_until(k, stream_keep_end(k));
+    give_up(k, stream_keep_end(k));
 }
 
 /* The oldest group goes whole; without a second keyframe everything does, and video waits for the
@@ -275,10 +287,25 @@ static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media
         k->key_at_ms = 0;
 }
 
+/* The encoder has begun its clock anew. */
+static bool steps_back(struct stream_keep *k, const struct rtmp_msg *m,
+                       const struct media_info *info)
+{
+    if (!is_frame(info))
+        return false;
+    const bool steps =
+        k->timed[info->class] && media_steps_back(k->times[info->class], m->timestamp);
+    k->times[info->class] = m->timestamp;
+    k->timed[info->class] = true;
+    return steps;
+}
+
 void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
                       uint64_t now_ms)
 {
     const struct media_info info = media_inspect(m);
+    if (steps_back(k, m, &info))
+        stream_keep_drop(k);
     const bool room = make_room(k);
     if (info.kind == MEDIA_KEYFRAME)
         k->headless = false;

@@ -2,10 +2,11 @@
  * state (metadata, sequence headers) in force before the first message kept, and all messages since
  * a keyframe at least `reach` old, or since the first of those before it that have its time; audio
  * alone is kept by time. Messages are referenced, not copied; the budget counts whole blocks, each
- * once. From half of it on, messages in blocks that hold little else are copied out of them, a few
- * at a time and each once; beyond it whole groups of pictures are dropped, and counted. Of one
- * stream only are the messages in a block; and they keep their slices while they are here.
- * Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
+ * once. An encoder that begins its clock anew begins what is kept, too: times of two clocks cannot
+ * be compared. From half of the budget on, messages in blocks that hold little else are copied out
+ * of them, a few at a time and each once; beyond it whole groups of pictures are dropped, and
+ * counted. Of one stream only are the messages in a block; and they keep their slices while they
+ * are here. Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
  * Errors: none. Without memory what was kept is dropped like a group over the budget, but for the
  *         state; keeping begins anew.   Time: monotonic ms.
  * Tests:  tests/unit/router/test_stream_keep.c */
@@ -35,6 +36,8 @@ struct stream_keep {
     uint64_t key_at_ms; /* when the keyframe there arrived; NO_KEYFRAME; 0: to be looked at */
     uint64_t compacted; /* those before it are in as little memory as they need */
     uint32_t videos;    /* frames among them */
+    uint32_t times[CLASS_DATA]; /* of the last audio and the last video frame */
+    bool timed[CLASS_DATA];     /* there was one */
     struct rtmp_msg *states[STREAM_STATES_MAX];
     uint32_t state_keys[STREAM_STATES_MAX];
     uint32_t state_count;
@@ -53,7 +56,8 @@ struct keep_policy {
 void stream_keep_clear(struct stream_keep *k);
 void stream_keep_push(struct stream_keep *k, struct rtmp_msg *m, const struct keep_policy *p,
                       uint64_t now_ms);
-/* All messages go, the state stays; with video among them nothing is kept of that until a keyframe. */
+/* All messages go, uncounted, the state stays; with video among them nothing is kept of that until
+ * a keyframe. */
 void stream_keep_drop(struct stream_keep *k);
 /* Number of the message after the last. */
 static inline uint64_t stream_keep_end(const struct stream_keep *k)

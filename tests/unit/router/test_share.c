@@ -178,6 +178,22 @@ static void before_its_start_a_player_gets_nothing(void **state)
     assert_string_equal(heard(&b->players[0]), "s");
 }
 
+static void a_picture_in_parts_is_kept_whole(void **state)
+{
+    struct bed *b = *state;
+    push_all(b, "mhkff");
+    for (int i = 0; i < 3; i++) { /* tracks, slices: keyframes of one time */
+        b->now_ms -= i > 0 ? 40 : 0;
+        push(b, 'k', 100);
+    }
+    push_all(b, "ff");
+    sit(b, 0);
+    assert_string_equal(heard(&b->players[0]), "mhkkkff");
+    push_all(b, "kf");
+    sit(b, 1);
+    assert_string_equal(heard(&b->players[1]), "mhkf");
+}
+
 static void audio_alone_begins_anywhere(void **state)
 {
     struct bed *b = *state;
@@ -360,6 +376,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_comes_later_begins_with_the_last_group, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(before_its_start_a_player_gets_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_picture_in_parts_is_kept_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(audio_alone_begins_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_old_is_not_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(a_publication_that_is_over_is_not_shown, setup, teardown),

@@ -100,6 +100,49 @@ static void test_begins_at_an_old_keyframe(void **state)
     finish(&b);
 }
 
+static void at_time(struct bed *b, uint8_t type, const char *head, uint32_t time, uint64_t ms)
+{
+    struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, time, head, 2);
+    assert_non_null(m);
+    stream_keep_push(&b->keep, m, &b->policy, ms);
+    rtmp_msg_unref(m);
+}
+
+/* Times of two clocks cannot be compared: neither trimmed by nor replayed. */
+static void test_encoder_begins_its_clock_anew(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    put(&b, RTMP_VIDEO, "\x17\x00head", 6, 0);
+    for (uint32_t ms = 0; ms < 60000; ms += 500) {
+        const uint32_t time = ms < 30000 ? 10000000 + ms : ms - 30000;
+        at_time(&b, RTMP_VIDEO, ms % 1000 == 0 ? "\x17\x01" : "\x27\x01", time, ms);
+        at_time(&b, RTMP_AUDIO, "\xaf\x01", time, ms);
+        at_time(&b, RTMP_DATA_AMF0, "\2\0", 0, ms); /* stamped as they often are */
+        assert_true(b.keep.count <= 3 * 10);
+    }
+    for (uint64_t n = b.keep.first; n < stream_keep_end(&b.keep); n++)
+        assert_true(stream_keep_at(&b.keep, n)->timestamp < 30000);
+    assert_int_equal(b.keep.state_count, 1);
+    assert_int_equal(b.keep.dropped_groups, 0);
+    finish(&b);
+}
+
+static void test_data_stamped_0_goes_with_what_is_around_it(void **state)
+{
+    (void)state;
+    struct bed b = open_bed();
+    start(&b);
+    for (uint32_t ms = 0; ms < 20000; ms += 20) {
+        at_time(&b, RTMP_AUDIO, "\xaf\x01", 3000000000u + ms, ms);
+        if (ms % 1000 == 0)
+            at_time(&b, RTMP_DATA_AMF0, "\2\0", 0, ms);
+        assert_true(b.keep.count < 3000 / 20 + 10);
+    }
+    finish(&b);
+}
+
 static void test_audio_alone_by_time(void **state)
 {
     (void)state;
@@ -370,6 +413,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_begins_at_an_old_keyframe),
+        cmocka_unit_test(test_encoder_begins_its_clock_anew),
+        cmocka_unit_test(test_data_stamped_0_goes_with_what_is_around_it),
         cmocka_unit_test(test_audio_alone_by_time),
         cmocka_unit_test(test_suspicion_stops_trimming),
         cmocka_unit_test(test_groups_go_whole),
