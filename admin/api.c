@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "admin/page.h"
 #include "admin/routes.h"
@@ -57,16 +58,34 @@ static void log_denied(struct api *a, const struct api_call *call, unsigned stat
     audit(a, LOG_WARN, EV_API_DENIED, call, status);
 }
 
-/* Without tokens loopback is trusted, and a proxy on this machine comes from there with requests of
- * everybody. Its health checks are welcome. */
-static bool through_untrusted_proxy(struct api *a, const struct http_request *req,
-                                    struct api_call *call, struct http_reply *reply)
+/* Not by a name that anybody on the Internet may have pointed to this machine. */
+static bool names_this_machine(const char *authority)
+{
+    char host[HOST_MAX];
+    uint16_t port;
+    struct config_cidr address;
+    return config_split_address(authority, 0, host, &port) == ERR_OK &&
+           (strcasecmp(host, "localhost") == 0 || config_parse_cidr(host, &address) == ERR_OK);
+}
+
+/* Without tokens loopback is trusted; a proxy on this machine comes from there with requests of
+ * everybody, and a browser with those of every page it shows (DNS rebinding). Their health checks
+ * are welcome. */
+static bool comes_from_others(struct api *a, const struct http_request *req, struct api_call *call,
+                              struct http_reply *reply)
 {
     api_handler *handler = call->route->handler;
-    if (a->tokens->required || !req->proxied || handler == api_healthz || handler == api_readyz)
+    const bool renamed = req->host && !names_this_machine(req->host);
+    if (a->tokens->required || handler == api_healthz || handler == api_readyz ||
+        (!req->proxied && !renamed))
         return false;
-    http_reply_problem(reply, 403,
-                       "requests through a proxy need tokens: set admin.tokens to a token file");
+    if (req->proxied)
+        http_reply_problem(
+            reply, 403, "requests through a proxy need tokens: set admin.tokens to a token file");
+    else
+        http_reply_problem(reply, 403,
+                           "without tokens ask localhost, or an address such as 127.0.0.1, not "
+                           "another name: or set admin.tokens to a token file");
     (void)snprintf(call->who, sizeof call->who, "anonymous");
     log_denied(a, call, reply->status);
     return true;
@@ -128,7 +147,7 @@ bool api_admit(struct api *a, const struct http_request *req, size_t body_len,
         http_reply_problem(reply, 404, "there is no such path; /openapi.json lists all");
         return false;
     }
-    if (through_untrusted_proxy(a, req, call, reply) || !may(a, req, call, reply) ||
+    if (comes_from_others(a, req, call, reply) || !may(a, req, call, reply) ||
         !knows_params(req, call->route, reply))
         return false;
     if (body_len > a->config->admin.max_request_bytes) {

@@ -52,6 +52,7 @@ struct http_request {
     enum http_method method;
     const struct http_target *target;
     const char *content_type, *authorization, *if_match, *if_none_match, *last_event_id; /* NULL: not sent */
+    const char *host;      /* NULL: not sent */
     const char *client;    /* address of the connection */
     const char *forwarded; /* X-Forwarded-For: what a proxy in front says; NULL: none */
     bool proxied;          /* by its headers the request has come through a proxy */

@@ -251,6 +251,7 @@ static struct http_request request_of(struct exchange *x, const char *method)
         .if_match = header(x, "If-Match"),
         .if_none_match = header(x, "If-None-Match"),
         .last_event_id = header(x, "Last-Event-ID"),
+        .host = header(x, "Host"),
         .client = x->client,
         .forwarded = header(x, "X-Forwarded-For"),
         .proxied = header(x, "X-Forwarded-For") || header(x, "Forwarded"),

@@ -235,6 +235,20 @@ def test_proxy_without_tokens(admin):
         assert answer.status == 200 and answer.json["scope"] == scope
 
 
+def test_names_of_others_without_tokens(admin):
+    """DNS rebinding: to a browser such a page and this API have one origin."""
+    a = admin()
+    port = a.port
+    for name in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "127.1"):
+        problem = a.ask("PUT", "/api/v1/nodes/n1", body_of(), {"Host": name}).problem
+        assert problem["status"] == 403 and "admin.tokens" in problem["detail"], name
+        assert a.ask("GET", "/readyz", headers={"Host": name}).status == 200
+    for name in ("localhost", f"LOCALHOST:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert a.ask("GET", "/api/v1/nodes", headers={"Host": name}).status == 200
+    b = admin(tokens={"ops": "write"})
+    assert b.ask("GET", "/api/v1/nodes", None, {"Host": "weir.example"}, b.tokens["ops"]).status == 200
+
+
 def test_chunked_bodies(admin):
     a = admin()
 
