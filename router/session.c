@@ -9,6 +9,10 @@
 enum {
     CLOSING_MS = 5000,
     LINGER_MS = 1000,
+    /* A client that begins more streams than that waits before each. */
+    HASTY_STREAMS = 50,
+    HASTY_WITHIN_MS = 10000,
+    HASTY_WAIT_MS = 1000,
 };
 
 static const struct {
@@ -243,6 +247,17 @@ static void end_stream(struct session *s, uint64_t now_ms)
 
 /* ---- what the client says ---- */
 
+/* Each stream is a connection to a node, and those that are closed keep their ports for a minute.
+ */
+static bool is_hasty(struct session *s, uint64_t now_ms)
+{
+    if (now_ms - s->begun_since_ms >= HASTY_WITHIN_MS) {
+        s->begun_since_ms = now_ms;
+        s->begun = 0;
+    }
+    return ++s->begun > HASTY_STREAMS;
+}
+
 /* A second publish or play on the connection ends the first: a new node link. */
 static void begin_stream(struct session *s, const struct client_event *ev, uint64_t now_ms)
 {
@@ -257,7 +272,12 @@ static void begin_stream(struct session *s, const struct client_event *ev, uint6
     if (!entry_take(s, ev, now_ms))
         return;
     session_enter(s, SESS_PLACE, now_ms);
-    session_look_up(s);
+    if (is_hasty(s, now_ms)) {
+        s->phase = PHASE_HELD;
+        s->phase_deadline_ms = now_ms + HASTY_WAIT_MS;
+    } else {
+        session_look_up(s);
+    }
 }
 
 /* Media and commands that belong to the node: sent on, or kept until there is one. */

@@ -38,7 +38,8 @@ enum place_phase {
     PHASE_LINK,         /* dial .. the node's answer */
     PHASE_CHECK,        /* the node closed on us: does it answer a dial? */
     PHASE_PAUSE,        /* before asking the same node again (ghost publisher) */
-    PHASE_HELD,         /* player that plays already: before a node is looked for again */
+    PHASE_HELD,         /* before a node is looked for (again): a player that plays already, or a
+                           client that begins stream after stream */
     PHASE_SHARE,        /* player: the answer to the one that plays for all */
 };
 
@@ -283,6 +284,8 @@ struct session {
     uint64_t flush_deadline_ms; /* for node links that are not current */
     uint64_t heard_ms, pinged_ms;
 
+    uint64_t begun_since_ms;
+    uint32_t begun;         /* streams since then */
     uint64_t unrouted_base; /* client.bytes_in when routing began anew */
     uint64_t bytes_out;     /* to the client; session_io counts */
     unsigned actions;       /* collected during a step */

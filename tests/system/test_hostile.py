@@ -693,6 +693,21 @@ def test_a_hundred_thousand_names_played(fake, router, client):
     r.wait_why("limit_address")
 
 
+def test_stream_after_stream_is_not_connection_after_connection(fake, router, client):
+    """Of each that the router closes a port towards the node stays in use for a minute."""
+    node = fake("f1", keeps=False)
+    r = router([node])
+    c = client(r)
+    c.play("first")
+    for i in range(300):
+        c.send_play(f"name-{i}")
+        procs.eventually(lambda: len(node.sessions) > min(i, 48), what="the node has it")
+    node.wait(lambda n: n.players.get("name-299"))
+    assert len(node.sessions) <= 55
+    other = client(r)
+    assert other.play("x")[1] == "status"
+
+
 def test_a_live_name_is_not_to_be_had(fake, router, client):
     """Whoever has another address, or other arguments, is told so; the publisher does not notice."""
     node = fake("f1")
