@@ -12,7 +12,9 @@ enum {
     PLACE_ROUNDS_MAX = 8,       /* somebody else was faster, or the node filled up: decide again */
     DIAL_FAILED_EVERY_MS = 250, /* healthd is told of a node at most so often */
     REFRESH_EVERY_MS = 5000,    /* how often a session's counters are written */
-    REFRESH_AT_ONCE = 40,  /* of more than 4,000 sessions each is written less often than that */
+    REFRESH_AT_ONCE = 40, /* of more than 4,000 sessions each is written less often than that */
+    REFRESH_FEW = 8,      /* so few wait for those of the next turns: one commit for all */
+    REFRESH_TURNS = 5,
     TELL_WITHIN_US = 4000, /* in a turn of the loop sessions are told of changes */
     TELL_AT_ONCE = 32,
     ASTRAY_MS = 8000, /* at most, before a player tries again the node that its stream is on */
@@ -154,6 +156,12 @@ void place_refresh_records(struct worker *w)
     uint32_t want = w->conn_count / turns + 1, count = 0;
     if (!w->store)
         return;
+    if (want <= REFRESH_FEW) {
+        if (++w->refresh_waits < REFRESH_TURNS)
+            return;
+        w->refresh_waits = 0;
+        want *= REFRESH_TURNS;
+    }
     if (want > REFRESH_AT_ONCE)
         want = REFRESH_AT_ONCE;
     const uint64_t now = clock_mono_ms();

@@ -80,6 +80,7 @@ struct worker {
     struct session_conn *conns;                          /* doubly linked list */
     struct session_conn *unrouted_first, *unrouted_last; /* those without a stream, oldest first */
     struct session_conn *refresh_at;                     /* whose counters are written next */
+    uint32_t refresh_waits;                              /* turns without a refresh */
     struct session_conn *dead;                           /* freed at the end of the loop turn */
     struct setups setups;
     uint32_t conn_count;
