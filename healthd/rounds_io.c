@@ -15,6 +15,7 @@ enum {
     RESOLVE_AGAIN_MS = 30000,            /* a stat host without an address is asked for again */
     FOUND_AGAIN_MS = STORE_FOUND_MS / 4, /* the same streams are written again */
     PROBE_MESSAGE_BYTES = 256 * 1024,    /* what a node may send to a probe in one message */
+    SENT_LEAST_BPS = 500,                /* less is no media */
 };
 
 struct watch {
@@ -459,7 +460,9 @@ void rounds_read_dial_failures(struct healthd *h)
 
 static bool on_session(void *arg, const struct session_record *s)
 {
-    struct watch *w = s->kind == SESSION_PUBLISH ? find(arg, s->node) : NULL;
+    /* Who sends no media answers the router's pings: nothing of that reaches the node. */
+    const bool sends = s->kind == SESSION_PUBLISH && s->bitrate >= SENT_LEAST_BPS;
+    struct watch *w = sends ? find(arg, s->node) : NULL;
     if (w)
         w->sent_bytes += s->bytes_in;
     return true;

@@ -109,7 +109,7 @@ static bool look_at_claim(void *arg, const struct claim *claim)
 {
     struct left *l = arg;
     struct session_conn *c = find_own(l, claim->session);
-    if (!c || strcmp(c->s.key.text, claim->key.text) != 0)
+    if (!c || !c->s.placed || strcmp(c->s.key.text, claim->key.text) != 0)
         l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
     else if (has_moved(&c->s, claim))
         l->moved[l->moved_count++] =

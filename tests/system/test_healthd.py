@@ -1,5 +1,6 @@
 """weir-healthd with real nodes, and with made ones where a real one cannot be had so easily."""
 
+import contextlib
 import datetime
 import os
 import re
@@ -304,14 +305,24 @@ def test_nodes_that_differ(cluster, watched):
 
 
 def test_stuck_node(fakes, stat, watched, client):
-    (node,) = fakes(1)
-    page = stat()
+    """One takes nothing of what it is sent; the other is sent nothing, and its publisher answers pings."""
+    node, quiet = fakes(2)
+    page, quiet_page = stat(), stat()
     page.pages["/stat"] = (200, healthd.nginx_page(streams=[("cam", 5000)]))
-    r, h = watched([weir.node_entry(node, stat=page.url("/stat"))], stuck_after="2s")
-    h.wait_up(node)
-    c = client(r)
-    assert c.publish("cam")[1] == "status"
+    quiet_page.pages["/stat"] = (200, healthd.nginx_page(streams=[("silent", 5000)]))
+    entries = [weir.node_entry(node, stat=page.url("/stat")), weir.node_entry(quiet, stat=quiet_page.url("/stat"))]
+    r, h = watched(entries, {"router": {"ping_interval": "1s"}, "placement": {"slow_start": "0s"}}, stuck_after="2s")
+    h.wait_up(node, quiet)
+    name_of = {n.id: next(s for s in (f"s{i}" for i in range(100)) if r.explain(f"live/{s}") == n.id) for n in (node, quiet)}
+    c, silent = client(r), client(r)
+    assert c.publish(name_of[node.id])[1] == "status"
+    assert silent.publish(name_of[quiet.id])[1] == "status"
     ending = threading.Event()
+
+    def answer_pings():
+        while not ending.is_set():
+            with contextlib.suppress(TimeoutError):
+                silent.recv(timeout=0.2)
 
     def send():
         ts = 0
@@ -319,16 +330,19 @@ def test_stuck_node(fakes, stat, watched, client):
             ts += 50
             c.send(rtmp.VIDEO, b"\x17\x01\0\0\0" + bytes(500), msid=1, ts=ts, csid=6)
 
-    sender = threading.Thread(target=send, daemon=True)
-    sender.start()
+    threads = [threading.Thread(target=f, daemon=True) for f in (send, answer_pings)]
+    for t in threads:
+        t.start()
     try:
         line = h.wait_verdict(node, "down")
         assert line["reason"].startswith("stuck: its input has stood still for ")
         page.pages["/stat"] = (200, healthd.nginx_page(streams=[("cam", 5001)]))
         h.wait_log("node_verdict", node=node.id, state="up", previous="down")
+        assert not h.logs("node_verdict", node=quiet.id, state="down")
     finally:
         ending.set()
-        sender.join(5)
+        for t in threads:
+            t.join(5)
 
 
 # The loop check
