@@ -57,9 +57,11 @@ static bool collect_own(struct left *l)
     l->moved = malloc((l->w->conn_count + 1) * sizeof *l->moved);
     if (!l->own || !l->moved)
         return false;
-    for (struct session_conn *c = l->w->conns; c; c = c->next)
+    for (struct session_conn *c = l->w->conns; c; c = c->next) {
+        c->seen_record = c->seen_claim = false;
         if (!c->dead && !c->s.leads)
             l->own[l->own_count++] = c;
+    }
     qsort(l->own, l->own_count, sizeof(struct session_conn *), by_id);
     return true;
 }
@@ -80,9 +82,11 @@ static struct session_conn *find_own(const struct left *l, uint64_t id)
 static bool look_at_session(void *arg, uint64_t id)
 {
     struct left *l = arg;
-    const struct session_conn *c = find_own(l, id);
+    struct session_conn *c = find_own(l, id);
     if (!c || !(c->recorded || c->s.placed))
         l->sessions[l->session_count++] = id;
+    else
+        c->seen_record = true;
     return l->session_count < STORE_WRITE_RECORDS;
 }
 
@@ -109,6 +113,8 @@ static bool look_at_claim(void *arg, const struct claim *claim)
 {
     struct left *l = arg;
     struct session_conn *c = find_own(l, claim->session);
+    if (c)
+        c->seen_claim = true;
     if (!c || !c->s.placed || strcmp(c->s.key.text, claim->key.text) != 0)
         l->claims[l->claim_count++] = (struct left_claim){.key = claim->key, .epoch = claim->epoch};
     else if (has_moved(&c->s, claim))
@@ -173,6 +179,27 @@ static void take_missed(struct left *l)
     }
 }
 
+/* What others have taken away is written again: the records in turn, claims as of publishers that
+ * were placed without one. */
+static void put_back(struct left *l)
+{
+    bool moving = false;
+    if (l->session_count == STORE_WRITE_RECORDS || l->claim_count == STORE_WRITE_RECORDS)
+        return; /* there are more of which nothing is known yet */
+    for (uint32_t i = 0; i < l->own_count; i++) {
+        struct session_conn *c = l->own[i];
+        c->record_stale = c->record_stale || (c->recorded && !c->seen_record);
+        if (c->s.kind != SESSION_PUBLISH || c->s.claim_epoch == 0 || c->seen_claim)
+            continue;
+        if (c->s.state == SESS_RELAY)
+            c->s.claim_epoch = 0;
+        else
+            moving = true;
+    }
+    l->w->absent = moving;
+    l->moving = l->moving || moving;
+}
+
 /* Whatever fails sets store_missed. */
 static void reconcile_all(struct left *l)
 {
@@ -184,6 +211,8 @@ static void reconcile_all(struct left *l)
     if (!worker_store_ok(w, store_sessions_of(w->store, &w->id, look_at_session, l), "sessions") ||
         !worker_store_ok(w, store_claims_of(w->store, &w->id, look_at_claim, l), "claims"))
         return;
+    if (w->absent)
+        put_back(l);
     l->until_us = clock_mono_us() + WRITE_WITHIN_US;
     remove_left(l);
     write_moved(l);

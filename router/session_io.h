@@ -44,14 +44,15 @@ struct session_conn {
     /* placing (place_io.c) */
     uint32_t place_serial; /* an answer to an older one is stale */
     uint32_t place_rounds;
-    uint32_t place_waiting;      /* store calls that have not called back: not to be freed yet */
-    bool found_live, found_hint; /* what s.stream->found is */
-    uint64_t move_after_ms;      /* no planned move before; monotonic */
-    struct worker_id mover;      /* player: who moves its stream */
-    bool astray;                 /* player: not sent where its stream is by the claim */
-    uint64_t told_epoch;         /* of the last claim that this session has acted on */
-    bool recorded;               /* has a session record */
-    bool undialled;              /* its last link waits for its turn, or has not had it */
+    uint32_t place_waiting;       /* store calls that have not called back: not to be freed yet */
+    bool found_live, found_hint;  /* what s.stream->found is */
+    uint64_t move_after_ms;       /* no planned move before; monotonic */
+    struct worker_id mover;       /* player: who moves its stream */
+    bool astray;                  /* player: not sent where its stream is by the claim */
+    uint64_t told_epoch;          /* of the last claim that this session has acted on */
+    bool recorded;                /* has a session record */
+    bool seen_record, seen_claim; /* in the store, by reconcile() */
+    bool undialled;               /* its last link waits for its turn, or has not had it */
     /* What its lines have said of its tries, since it was where its stream is. */
     struct {
         bool failed;   /* that a node did not take it */

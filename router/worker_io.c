@@ -29,6 +29,7 @@ enum {
     CPU_ASKED_US = 10 * 1000000, /* behind one that was longer: asking is a system call */
     CPU_AGE_US = 2000,           /* and not done for each turn */
     WORKER_GONE_MS = 10000,      /* without a heartbeat */
+    WORKER_LATE_MS = 4000,       /* a little before its claims count as hints */
     CLOCK_STEP_MS = 1000,   /* by so much a clock moves when it is set, not when it is adjusted */
     CLOCK_SETTLE_MS = 5000, /* then all have told the store their new time */
     HEAP_SPARE_BYTES = 32 * 1024 * 1024, /* free memory a worker keeps */
@@ -302,6 +303,17 @@ static void take_census(struct worker *w)
     }
 }
 
+/* Time in which we stood still counts, too: others went on. */
+static void note_beat(struct worker *w)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (w->beat_ms != 0 && now_ms - w->beat_ms >= WORKER_LATE_MS)
+        w->absent = w->store_missed = w->recheck_due = true;
+    if (w->beat_ms == 0 || w->absent)
+        w->beating_since_ms = now_ms;
+    w->beat_ms = now_ms;
+}
+
 static void beat(struct worker *w)
 {
     struct process_record *p = &w->process;
@@ -310,7 +322,8 @@ static void beat(struct worker *w)
     p->loop_turn_max_us = w->turn_max_us;
     w->turn_max_us = 0;
     count_lost_lines(w);
-    (void)worker_store_ok(w, store_process_beat(w->store, p), "heartbeat");
+    if (worker_store_ok(w, store_process_beat(w->store, p), "heartbeat"))
+        note_beat(w);
 }
 
 /* Once it has been set, the others take us for dead until the next heartbeat. One that took long is
@@ -338,6 +351,7 @@ static void log_lost_time(struct worker *w)
 }
 
 struct dead_workers {
+    const struct worker_id *self;
     uint64_t now_ms;
     uint32_t count;
     struct worker_id ids[DEAD_MAX];
@@ -346,7 +360,8 @@ struct dead_workers {
 static bool collect_dead(void *arg, const struct process_record *p)
 {
     struct dead_workers *d = arg;
-    if (p->kind == PROCESS_ROUTER && !store_is_recent(p->beat_ms, d->now_ms, WORKER_GONE_MS))
+    if (p->kind == PROCESS_ROUTER && !worker_id_equal(&p->id, d->self) &&
+        !store_is_recent(p->beat_ms, d->now_ms, WORKER_GONE_MS))
         d->ids[d->count++] = p->id;
     return d->count < DEAD_MAX;
 }
@@ -362,14 +377,14 @@ static bool has_left(struct worker *w, const struct worker_id *id)
  * slots) leaves it to us. */
 static void clean_dead_workers(struct worker *w)
 {
-    struct dead_workers dead = {.now_ms = clock_wall_ms()};
+    struct dead_workers dead = {.self = &w->id, .now_ms = clock_wall_ms()};
     const uint64_t until_us = clock_mono_us() + CLEAN_WITHIN_US;
     w->dead_left = false;
     if (!worker_store_ok(w, store_processes_list(w->store, collect_dead, &dead), "processes"))
         return;
     mind_clock(w); /* afterwards: what was listed may be of another time */
-    if (!clock_is_settled(w))
-        return;
+    if (!clock_is_settled(w) || clock_mono_ms() - w->beating_since_ms < WORKER_LATE_MS)
+        return; /* what kept us from writing may have kept the others, too */
     for (uint32_t i = 0; i < dead.count; i++) {
         bool left = has_left(w, &dead.ids[i]);
         while (left) {

@@ -64,6 +64,9 @@ struct worker {
     uint64_t moves_version;        /* of the node list when that was looked at */
     uint64_t change_seq;
     bool reading_changes;
+    bool absent; /* without a heartbeat for so long that others may have taken us for dead, and what
+                    we have in the store away */
+    uint64_t beat_ms, beating_since_ms; /* monotonic: the last one written, and without a gap */
     bool recheck_due; /* a claim could not be read: those of all our streams are to be asked for */
     uint64_t next_session_id;
     uint32_t session_ids_left;

@@ -2,6 +2,7 @@
 socket, nor for what he waits for himself."""
 
 import procs
+from test_admin import admin  # noqa: F401
 
 LIMIT = 4  # s, of everything that has one
 STANDSTILL = 8  # s: longer than that, and longer than a router waits for a worker that hangs
@@ -57,3 +58,27 @@ def test_a_router_that_stood_still(cluster, router, client, exact, publish, play
         assert not r.logs(event), event
     assert {line["why"] for line in r.logs("session_closed")} <= {"client_closed"}
     e.report()
+
+
+def test_a_router_that_was_taken_for_dead(fakes, router, client, admin, stack):  # noqa: F811
+    """Another one has made hints of its claims, and has cleared its records away. All is there again when it goes on; its streams
+    can be moved, which they could not be without their claims."""
+    two = fakes(2)
+    r = router(two, workers=2)
+    other = router(two, workers=1, start=False, **{"cluster": r.config["cluster"], "router": {"id": "other"}}).start()
+    a = admin(r)
+    publishers = [client(r) for _ in range(6)]
+    for i, c in enumerate(publishers):
+        assert c.publish(f"x{i}")[1] == "status"
+    players = [client(r) for _ in range(6)]
+    for i, c in enumerate(players):
+        assert c.play(f"x{i}")[1] == "status"
+    before = a.items("/api/v1/streams")
+    assert len(before) == 6 and len(a.items("/api/v1/sessions")) == 12
+    with procs.stood_still([r.proc.pid, *r.workers().values()], 5):
+        procs.eventually(lambda: not a.items("/api/v1/sessions"), timeout=40, what="the other one has cleared it away")
+    procs.eventually(lambda: len(a.items("/api/v1/sessions")) == 12, what="all sessions are there")
+    procs.eventually(lambda: len([s for s in a.items("/api/v1/streams") if s["state"] == "live"]) == 6, what="and all streams")
+    loads = {n["id"]: (n["streams"], n["sessions"]) for n in a.items("/api/v1/nodes")}
+    assert (sum(s for s, _ in loads.values()), sum(s for _, s in loads.values())) == (6, 12)
+    assert other.logs("worker_started") and not r.logs("stream_taken_over") and not r.logs("session_closed")
