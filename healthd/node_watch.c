@@ -110,6 +110,8 @@ static void follow_clock(struct node_watch *w, const struct watch_time *now)
     if (is_set || !w->clock_known)
         w->clock_ahead_ms = ahead_ms;
     w->clock_known = true;
+    if (is_set)
+        w->started_before_ms = st->process_started_ms;
     if (is_set && st->process_started_ms != 0)
         st->process_started_ms = (uint64_t)((int64_t)st->process_started_ms + step);
     if (st->process_started_ms > now->wall_ms) /* from a healthd before us, and before it was set */
@@ -141,7 +143,7 @@ static bool has_replaced(struct generation_pids *p, uint32_t pid, uint64_t now_m
 /* With several processes per node any one of them may answer, so another pid alone says nothing: a
  * generation is new when its process started later than any before. One that started within
  * SAME_START_MS of those is known by its pid, in time. */
-static uint32_t read_generation(struct node_watch *w, const struct stat_report *r,
+static uint32_t read_generation(struct node_watch *w, const struct stat_report *r, bool goes_on,
                                 const struct watch_time *now)
 {
     struct node_status *st = &w->status;
@@ -150,7 +152,12 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
     follow_clock(w, now);
     const uint64_t started = now->wall_ms > r->uptime_ms ? now->wall_ms - r->uptime_ms : 0;
     const bool same_pid = r->pid == st->pid;
-    const bool grown = same_pid && w->uptime_known && r->uptime_ms >= w->uptime_ms;
+    const bool grown = same_pid && ((w->uptime_known && r->uptime_ms >= w->uptime_ms) || goes_on);
+    /* A node on this machine has its uptime by the clock that was set */
+    const bool as_before = same_pid && started <= w->started_before_ms + SAME_START_MS &&
+                           started + SAME_START_MS >= w->started_before_ms;
+    if (as_before)
+        st->process_started_ms = w->started_before_ms;
     const bool as_old = st->generations > 0 && started <= st->process_started_ms + SAME_START_MS;
     const bool known = (grown || as_old) && !has_replaced(&w->pids, r->pid, now->mono_ms);
     if (same_pid || !known) {
@@ -160,6 +167,7 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
     if (known)
         return 0;
     begin_generation(&w->pids, r->pid);
+    w->started_before_ms = 0;
     st->pid = r->pid;
     if (started > st->process_started_ms || !as_old)
         st->process_started_ms = started;
@@ -177,12 +185,14 @@ static uint32_t read_report(struct node_watch *w, const struct stat_report *r,
     st->publishers = r->publishers;
     memcpy(st->version, r->version, sizeof st->version);
     w->apps_hash = r->apps_hash;
+    /* since its process started, whatever its clock says */
+    const bool goes_on = w->input_known && w->input_bytes > 0 && r->bytes_in >= w->input_bytes;
     if (r->bytes_in != w->input_bytes || r->publishers == 0 || !w->input_known) {
         w->input_known = true;
         w->input_bytes = r->bytes_in;
         w->input_moved_ms = now->mono_ms;
     }
-    return read_generation(w, r, now);
+    return read_generation(w, r, goes_on, now);
 }
 
 /* What was sent before the input stopped is heard of up to SENT_LATE_MS later, and says nothing. */

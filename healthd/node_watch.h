@@ -52,7 +52,8 @@ struct node_watch {
     uint64_t uptime_ms; /* of the process of this generation, when it was last asked */
     bool uptime_known;
     struct generation_pids pids;
-    int64_t clock_ahead_ms; /* the wall clock, of the monotonic one */
+    uint64_t started_before_ms; /* status.process_started_ms, before our clock was set */
+    int64_t clock_ahead_ms;     /* the wall clock, of the monotonic one */
     bool clock_known;
     bool input_known;                     /* stat is among the checks, and has answered */
     uint64_t input_bytes, input_moved_ms; /* by the node's own word; monotonic */

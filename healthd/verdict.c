@@ -11,7 +11,8 @@ void verdict_init(struct verdict *v, enum node_health health, uint64_t since_ms)
 
 bool verdict_held(const struct verdict *v, uint64_t now_ms)
 {
-    return now_ms < v->held_until_ms;
+    return now_ms < v->held_until_ms &&
+           v->held_until_ms - now_ms <= v->held_ms; /* else it was set back */
 }
 
 bool verdict_in_balance(const struct verdict *v, uint64_t now_ms)
@@ -35,6 +36,12 @@ static uint32_t flaps_within(const struct verdict *v, uint64_t window_ms, uint64
     return n;
 }
 
+static void hold(struct verdict *v, uint64_t ms, uint64_t now_ms)
+{
+    v->held_ms = ms;
+    v->held_until_ms = now_ms + ms;
+}
+
 static void enter(struct verdict *v, enum node_health next, const struct config_healthd *policy,
                   uint64_t now_ms)
 {
@@ -50,7 +57,7 @@ static void enter(struct verdict *v, enum node_health next, const struct config_
     const uint32_t most =
         policy->flap_max < VERDICT_FLAPS_MAX ? policy->flap_max : VERDICT_FLAPS_MAX;
     if (next == NODE_DOWN && most > 0 && flaps_within(v, policy->flap_window_ms, now_ms) >= most)
-        v->held_until_ms = now_ms + policy->flap_hold_ms;
+        hold(v, policy->flap_hold_ms, now_ms);
 }
 
 bool verdict_step(struct verdict *v, bool good, const struct config_healthd *policy,

@@ -14,8 +14,9 @@ struct verdict {
     enum node_health health;
     uint64_t since_ms;  /* of health */
     uint32_t good, bad; /* results in a row */
-    uint64_t
-        held_until_ms; /* flapping: stays down until then, whatever the checks say; 0: not held */
+    /* Flapping: stays down until then, whatever the checks say, but no longer than held_ms; 0: not
+     * held */
+    uint64_t held_until_ms, held_ms;
     uint64_t flaps[VERDICT_FLAPS_MAX]; /* when it went up or down last, a ring */
     uint32_t flap_next;
 };

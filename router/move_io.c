@@ -236,6 +236,16 @@ static bool note_generation(void *arg, const struct node_status *st)
     return true;
 }
 
+void move_read_addresses(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->nodes->count; i++) {
+        struct node_notes *n = &w->nodes->nodes[i].notes;
+        if (n->readdressed)
+            n->reloaded_ms = clock_mono_ms();
+        n->readdressed = false;
+    }
+}
+
 void move_read_generations(struct worker *w)
 {
     (void)worker_store_ok(w, store_status_list(w->store, note_generation, w), "node status");

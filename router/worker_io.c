@@ -244,6 +244,7 @@ static void read_nodes_if_changed(struct worker *w)
     if (!worker_store_ok(w, store_nodes_read(w->store, w->nodes, clock_wall_ms()), "node list"))
         return;
     w->process.nodes_version = w->nodes->version;
+    move_read_addresses(w);
     if (!known)
         return;
     log_nodes(w, "store");

@@ -109,6 +109,15 @@ const struct node *node_table_get(const struct node_table *t, const char *id)
     return found ? &t->nodes[at] : NULL;
 }
 
+void node_keep_notes(struct node *fresh, const struct node *known)
+{
+    fresh->notes = known->notes;
+    if (known->addr.ss_family == 0 || memcmp(&known->addr, &fresh->addr, sizeof fresh->addr) == 0)
+        return;
+    fresh->notes.readdressed = fresh->addr.ss_family != 0;
+    fresh->notes.answers_pings = false;
+}
+
 enum err node_table_put(struct node_table *t, const struct node *n)
 {
     bool found;
@@ -121,7 +130,7 @@ enum err node_table_put(struct node_table *t, const struct node *n)
     if (found) {
         fresh.streams = slot->streams;
         fresh.sessions = slot->sessions;
-        fresh.notes = slot->notes;
+        node_keep_notes(&fresh, slot);
     } else {
         memmove(slot + 1, slot, (t->count - at) * sizeof *slot);
         t->count++;

@@ -23,7 +23,8 @@ struct node_notes {
     uint64_t dial_told_ms;   /* when healthd was last told of that */
     bool answers_pings;      /* RTMP ones */
     uint32_t generations;    /* of its process, that healthd has seen; 0: not known */
-    uint64_t reloaded_ms;    /* when there was another one */
+    uint64_t reloaded_ms;    /* when there was another one, at this address or a new one */
+    bool readdressed;        /* another address has come with the list; its user clears this */
 };
 
 struct node {
@@ -57,6 +58,8 @@ uint32_t node_streams_limit(const struct node *n);
 uint32_t node_sessions_limit(const struct node *n);
 /* Adds or replaces the node with n's id; seed is set here; streams, sessions and notes of a replaced one stay. ERR_FULL: NODES_MAX. */
 MUST_CHECK enum err node_table_put(struct node_table *t, const struct node *n);
+/* What was found out of the node is for its new record, too; but at another address another one answers pings, or not. */
+void node_keep_notes(struct node *fresh, const struct node *known);
 MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);
 /* Seeds for weighted rendezvous hashing: XXH3-64 of the id with the cluster's seed (hash of cluster.name). */
 uint64_t node_seed(uint64_t cluster_seed, const char *id);

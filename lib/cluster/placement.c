@@ -44,9 +44,12 @@ double place_weight(const struct node *n, const struct config_placement *policy,
     const double weight = n->conf.weight;
     if (n->health != NODE_UP || policy->slow_start_ms == 0)
         return weight;
-    const uint64_t up_ms = now_wall_ms > n->health_since_ms ? now_wall_ms - n->health_since_ms : 0;
-    if (up_ms >= policy->slow_start_ms)
+    const bool ahead = n->health_since_ms > now_wall_ms; /* the clock was set back */
+    const uint64_t off_ms =
+        ahead ? n->health_since_ms - now_wall_ms : now_wall_ms - n->health_since_ms;
+    if (off_ms >= policy->slow_start_ms)
         return weight;
+    const uint64_t up_ms = ahead ? 0 : off_ms;
     const double part = (double)up_ms / (double)policy->slow_start_ms;
     return weight * (slow_start_floor + (1 - slow_start_floor) * part);
 }

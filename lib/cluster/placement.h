@@ -74,7 +74,7 @@ struct place_result {
 void place(const struct node_table *nodes, const struct config_placement *policy, const struct place_request *req,
            struct place_candidate *candidates, struct place_result *out);
 
-/* weight after slow start: 10 % when it just came up, all of it after policy->slow_start_ms. */
+/* weight after slow start: 10 % when it just came up, all of it after policy->slow_start_ms, or so long before: of a clock set back. */
 double place_weight(const struct node *n, const struct config_placement *policy, uint64_t now_wall_ms);
 
 #endif

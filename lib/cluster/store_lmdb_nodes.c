@@ -177,7 +177,7 @@ enum err store_nodes_read(struct store *s, struct node_table *t, uint64_t now_ms
         for (uint32_t i = 0; i < fresh.count; i++) {
             const struct node *known = node_table_get(t, fresh.nodes[i].conf.id);
             if (known)
-                fresh.nodes[i].notes = known->notes;
+                node_keep_notes(&fresh.nodes[i], known);
         }
         struct node *old = t->nodes;
         *t = fresh;

@@ -330,6 +330,26 @@ def publish_without_claim(r, a, client, prefix):
         assert len(publishers) < 500
 
 
+def test_node_at_another_address_is_followed(fakes, router, client):
+    """The same id, another machine: its streams go there, where new players look for them."""
+    old, new = fakes(2)
+    entry = weir.node_entry(old)
+    r = router([entry], workers=2)
+    publisher, player = client(r), client(r)
+    assert publisher.publish("x")[1] == "status"
+    assert player.play("x")[1] == "status"
+    r.reload(nodes=[{**entry, "rtmp": weir.node_entry(new)["rtmp"]}])
+    new.wait(lambda n: n.publishers.get("x") and n.players.get("x"))
+    late = client(r)
+    assert late.play("x")[1] == "status"
+    payload = b"\x17\x01\0\0\0there"
+    publisher.send(rtmp.VIDEO, payload, msid=1, ts=40)
+    for c in (player, late):
+        c.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload == payload)
+    old.wait(lambda n: all(s.closed for s in n.sessions))
+    assert r.wait_log("stream_moved")["reason"] == "reload"
+
+
 def test_what_ends_while_the_disk_is_full(cluster, on_small_disk, client):
     """Nothing of it is left in the store afterwards: no session of the node, no claim to the name."""
     r, a, disk = on_small_disk(cluster(2), placement={"duplicate_publish": "reject", "hold": "1s"})

@@ -729,6 +729,8 @@ static void test_slow_start(void **state)
     struct node n = t->nodes[0];
     n.health_since_ms = now_wall + 5000; /* the clock was set back */
     assert_true(fabs(place_weight(&n, &plain, now_wall) - 10) < 1e-9);
+    n.health_since_ms = now_wall + 7200000; /* by hours: nodes must not be slow for so long */
+    assert_true(fabs(place_weight(&n, &plain, now_wall) - 100) < 1e-9);
     const struct config_placement off = {.slow_start_ms = 0};
     assert_true(fabs(place_weight(&n, &off, now_wall) - 100) < 1e-9);
 

@@ -301,6 +301,28 @@ static void test_generations(void **state)
 
 /* Two reloads within seconds: by their starts, whole seconds, one process is as old as the other.
  */
+/* Node and healthd on one machine whose clock is set back: uptimes are by that clock, too. And a
+ * node's own, while it goes on taking in. */
+static void test_clocks_set_back_are_no_reload(void **state)
+{
+    (void)state;
+    struct node_watch w = fresh(NULL);
+    assert_int_equal(generation_seen(&w, 102, 600, 1000), 0);
+    w.clock_ahead_ms += 60000; /* our clock was ahead by a minute */
+    w.status.process_started_ms += 60000;
+    assert_int_equal(generation_seen(&w, 102, 541, 2000), 0);
+    assert_int_equal(generation_seen(&w, 102, 542, 3000), 0);
+    assert_int_equal(generation_seen(&w, 103, 0, 700000), WATCH_RELOADED);
+    struct stat_report r = {.version = "nginx 1", .pid = 103, .uptime_ms = 10000, .bytes_in = 5000};
+    assert_int_equal(round_at(&w, &policy, ALL, 0, &r, 710000) & WATCH_RELOADED, 0);
+    r.uptime_ms = 2000;
+    r.bytes_in = 6000;
+    assert_int_equal(round_at(&w, &policy, ALL, 0, &r, 720000) & WATCH_RELOADED, 0);
+    r.uptime_ms = 0;
+    r.bytes_in = 10; /* in a container every process has the same pid */
+    assert_int_equal(round_at(&w, &policy, ALL, 0, &r, 730000) & WATCH_RELOADED, WATCH_RELOADED);
+}
+
 static uint32_t second_of(struct node_watch *w, uint32_t pid, uint64_t *ms)
 {
     *ms += 1000;
@@ -447,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_passive_failures),
         cmocka_unit_test(test_passive_failures_of_a_node_without_checks),
         cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_clocks_set_back_are_no_reload),
         cmocka_unit_test(test_reload_soon_after_another),
         cmocka_unit_test(test_workers_that_answer_in_turn_are_one_generation),
         cmocka_unit_test(test_stuck_node_goes_down),

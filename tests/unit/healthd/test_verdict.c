@@ -94,6 +94,7 @@ static void test_flapping_node_is_held_down(void **state)
         assert_false(verdict_in_balance(&v, now)); /* no need to hurry */
         assert_int_equal(v.health, NODE_DOWN);
     }
+    assert_false(verdict_held(&v, now - 7200000)); /* the clock is set back: not for hours */
     assert_true(step(&v, true, &flappy, now));
     assert_int_equal(v.health, NODE_UP);
     assert_false(verdict_held(&v, now));
