@@ -9,6 +9,7 @@ enum {
     SENT_LATE_MS = 8000,
     /* Uptimes are whole seconds: one start seen twice differs by less than this. */
     SAME_START_MS = 1500,
+    YOUNG_MS = 30000,  /* at its first answer: a process that may be of a reload */
     LEAVING_MS = 1000, /* an old worker may still take a connection so long after the new ones */
     ANSWERS_EACH = 8,
     JITTER_PERCENT = 20, /* the whole width */
@@ -118,9 +119,29 @@ static void follow_clock(struct node_watch *w, const struct watch_time *now)
         st->process_started_ms = now->wall_ms;
 }
 
+void node_watch_readdressed(struct node_watch *w)
+{
+    w->elsewhere = true;
+    w->input_known = false;
+}
+
+static void begin_elsewhere(struct node_watch *w, uint32_t pid, uint64_t uptime_ms,
+                            uint64_t started_ms)
+{
+    w->elsewhere = false;
+    w->pids.fresh_count = 0;
+    begin_generation(&w->pids, pid);
+    w->started_before_ms = 0;
+    w->uptime_ms = uptime_ms;
+    w->uptime_known = true;
+    w->status.pid = pid;
+    w->status.process_started_ms = started_ms;
+}
+
 /* Several workers of one generation answer in turn, each at random. With so many answers for each
  * new one, and none of an old one, the old ones are gone. */
-static bool has_replaced(struct generation_pids *p, uint32_t pid, uint64_t now_ms)
+static bool has_replaced(struct generation_pids *p, uint32_t pid, uint64_t uptime_ms,
+                         uint64_t now_ms)
 {
     if (has_pid(p->known, p->known_count, pid)) {
         if (p->fresh_count > 0 && now_ms - p->fresh_ms < LEAVING_MS)
@@ -130,13 +151,18 @@ static bool has_replaced(struct generation_pids *p, uint32_t pid, uint64_t now_m
         p->fresh_count = p->answers = 0;
         return false;
     }
+    const bool first = !has_pid(p->fresh, p->fresh_count, pid);
+    if (first && uptime_ms > YOUNG_MS) { /* a worker that takes a connection rarely */
+        if (p->known_count < GENERATION_PIDS)
+            p->known[p->known_count++] = pid;
+        return false;
+    }
     if (p->fresh_count == 0)
         p->fresh_ms = now_ms;
-    if (!has_pid(p->fresh, p->fresh_count, pid)) {
-        if (p->fresh_count == GENERATION_PIDS)
-            return false;
+    if (first && p->fresh_count == GENERATION_PIDS)
+        return false;
+    if (first)
         p->fresh[p->fresh_count++] = pid;
-    }
     return ++p->answers >= ANSWERS_EACH * (p->fresh_count + 1);
 }
 
@@ -151,6 +177,10 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
         return 0;
     follow_clock(w, now);
     const uint64_t started = now->wall_ms > r->uptime_ms ? now->wall_ms - r->uptime_ms : 0;
+    if (w->elsewhere && st->generations > 0) {
+        begin_elsewhere(w, r->pid, r->uptime_ms, started);
+        return 0;
+    }
     const bool same_pid = r->pid == st->pid;
     const bool grown = same_pid && ((w->uptime_known && r->uptime_ms >= w->uptime_ms) || goes_on);
     /* A node on this machine has its uptime by the clock that was set */
@@ -159,7 +189,8 @@ static uint32_t read_generation(struct node_watch *w, const struct stat_report *
     if (as_before)
         st->process_started_ms = w->started_before_ms;
     const bool as_old = st->generations > 0 && started <= st->process_started_ms + SAME_START_MS;
-    const bool known = (grown || as_old) && !has_replaced(&w->pids, r->pid, now->mono_ms);
+    const bool known =
+        (grown || as_old) && !has_replaced(&w->pids, r->pid, r->uptime_ms, now->mono_ms);
     if (same_pid || !known) {
         w->uptime_ms = r->uptime_ms;
         w->uptime_known = true;

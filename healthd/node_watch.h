@@ -51,6 +51,7 @@ struct node_watch {
     uint64_t apps_hash;
     uint64_t uptime_ms; /* of the process of this generation, when it was last asked */
     bool uptime_known;
+    bool elsewhere; /* at another address since the last report */
     struct generation_pids pids;
     uint64_t started_before_ms; /* status.process_started_ms, before our clock was set */
     int64_t clock_ahead_ms;     /* the wall clock, of the monotonic one */
@@ -64,6 +65,9 @@ struct node_watch {
  * fast_interval. */
 void node_watch_init(struct node_watch *w, const char *id, const struct node_status *stored,
                      const struct config_healthd *policy, uint64_t seed, uint64_t mono_ms);
+
+/* The node is at another address: whatever process is there begins no new generation. */
+void node_watch_readdressed(struct node_watch *w);
 
 /* The checks to run now, a bit each; 0: none is possible, and the next round is scheduled.
  * possible: those that have an address. Calls for each node_watch_result(). */

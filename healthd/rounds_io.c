@@ -314,6 +314,8 @@ static struct watch *watch_for(struct healthd *h, struct watch *old, const struc
         w = watch_create(h, n);
     } else if (!same_target(w, n)) {
         cancel_round(w); /* its probes look at the target */
+        if (memcmp(&w->target.rtmp, &n->addr, sizeof n->addr) != 0)
+            node_watch_readdressed(&w->w);
         set_address(w, n);
         restart_round(w);
     }

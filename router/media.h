@@ -32,9 +32,9 @@ static inline bool media_before(uint32_t a, uint32_t b)
     return (int32_t)(a - b) < 0;
 }
 
-/* A frame at `time` behind one of its class at `last` is of another clock: encoders that begin
- * theirs anew. What is reordered steps back less. */
-enum { MEDIA_STEP_MS = 1000 };
+/* A frame at `time` so far behind one of its class at `last` is of another clock: encoders that
+ * begin theirs anew. What is replayed steps back less. */
+enum { MEDIA_STEP_MS = 900000 };
 static inline bool media_steps_back(uint32_t last, uint32_t time)
 {
     return (int32_t)(last - time) > MEDIA_STEP_MS;

@@ -43,6 +43,28 @@ void move_log_begun(struct session_conn *c)
         log_text(K_REASON, rehome_cause_name(s->rehome.cause)));
 }
 
+struct holder {
+    uint64_t session;
+    bool known;
+};
+
+static void note_holder(void *arg, enum err e, const struct claim *claim)
+{
+    struct holder *h = arg;
+    h->known = e == ERR_OK || e == ERR_NOT_FOUND;
+    h->session = e == ERR_OK && claim->state == CLAIM_LIVE ? claim->session : 0;
+}
+
+/* Somebody else has the claim that is no longer ours. */
+static bool is_taken_over(struct session_conn *c)
+{
+    struct worker *w = c->w;
+    struct holder h = {0};
+    store_claim_get(w->store, &c->s.key, w->config->placement.hold_ms, worker_claims_ms(w),
+                    note_holder, &h);
+    return !h.known || (h.session != 0 && h.session != c->s.id);
+}
+
 static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
 {
     struct session_conn *c = arg;
@@ -50,8 +72,14 @@ static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
     c->place_waiting--;
     if (c->dead)
         return;
-    if (e == ERR_CONFLICT) {
+    if (e == ERR_CONFLICT && is_taken_over(c)) {
         session_post(c, &(struct session_event){.kind = SE_TAKEN_OVER});
+        return;
+    }
+    if (e == ERR_CONFLICT) { /* we were taken for dead: reconcile() takes it anew */
+        c->s.claim_epoch = 0;
+        w->store_missed = true;
+        session_post(c, &(struct session_event){.kind = SE_CLAIM_MOVED});
         return;
     }
     if (e == ERR_FULL) {

@@ -78,17 +78,31 @@ static void ping_watchdog(struct parent *p)
     p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
 }
 
+static struct shared_address known_address(const struct shared_address *list, uint32_t count,
+                                           const char *id)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(list[i].id, id) == 0)
+            return list[i];
+    return (struct shared_address){0};
+}
+
 /* Name servers that do not answer take some seconds for each name. */
 static void resolve_nodes(struct parent *p, const struct config *c)
 {
+    static struct shared_address before[NODES_MAX];
+    const uint32_t count = p->shared->address_count;
+    memcpy(before, p->shared->addresses, sizeof before);
     p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
     for (uint32_t i = 0; i < p->shared->address_count; i++) {
         struct shared_address *a = &p->shared->addresses[i];
-        *a = (struct shared_address){0};
+        *a = known_address(before, count, c->nodes[i].id);
         memcpy(a->id, c->nodes[i].id, sizeof a->id);
-        if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK)
+        if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK) {
+            a->addr = (struct sockaddr_storage){0};
             LOG(&p->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, c->nodes[i].id),
                 log_text(K_ADDRESS, c->nodes[i].rtmp));
+        }
         ping_watchdog(p);
     }
 }

@@ -6,7 +6,8 @@
 enum {
     QUEUED_MESSAGE_BYTES = 128, /* besides its payload */
     STALE_MS = 5000,            /* what is kept of a stream that has been silent so long is old */
-    GROUP_MS = 20000,           /* nobody begins with a group so old, nor waits for its end */
+    GROUP_MS = 20000,           /* nobody begins with a group so old, nor waits long for its end */
+    BLIND_MS = 5000,
     SEATS_FIRST = 8,
     SEATS_AHEAD = 4,
     CACHE_LINE = 64,
@@ -58,6 +59,7 @@ void share_leave_seat(struct share_seat *seat)
 void share_forget(struct share *sh)
 {
     stream_keep_drop(&sh->keep); /* the headers may be the next one's: those come but once */
+    sh->keep.timed[CLASS_AUDIO] = sh->keep.timed[CLASS_VIDEO] = false;
 }
 
 static void queue(struct share_seat *seat, struct rtmp_msg *m, uint32_t msid, uint32_t timestamp)
@@ -74,7 +76,7 @@ static uint64_t queued(const struct share_seat *seat)
 }
 
 /* All that is kept, state first. */
-static void begin(struct share *sh, struct share_seat *seat)
+static void begin(struct share *sh, struct share_seat *seat, uint64_t now_ms)
 {
     const struct stream_keep *k = &sh->keep;
     const uint32_t from = k->count > 0 ? stream_keep_at(k, k->first)->timestamp : sh->timestamp;
@@ -86,6 +88,7 @@ static void begin(struct share *sh, struct share_seat *seat)
     }
     seat->playing = true;
     seat->blind = k->headless;
+    seat->blind_ms = now_ms;
     seat->begun_bytes = queued(seat);
 }
 
@@ -110,14 +113,15 @@ void share_open(struct share_seat *seat, uint64_t now_ms)
     struct share *sh = seat->share;
     seat->open = true;
     if (now_ms - sh->heard_ms < STALE_MS && !sh->keep.headless && may_begin(sh, seat))
-        begin(sh, seat);
+        begin(sh, seat, now_ms);
 }
 
 /* Pictures that nobody can decode who has had no keyframe; unless there seem to be none. */
 static bool is_kept_from(const struct share *sh, struct share_seat *seat,
                          const struct media_info *info, uint64_t now_ms)
 {
-    if (info->kind == MEDIA_KEYFRAME || now_ms - sh->key_ms >= GROUP_MS)
+    const bool none = now_ms - sh->key_ms >= GROUP_MS && now_ms - seat->blind_ms >= BLIND_MS;
+    if (info->kind == MEDIA_KEYFRAME || none)
         seat->blind = false;
     return seat->blind && info->class == CLASS_VIDEO && info->kind == MEDIA_FRAME;
 }
@@ -128,9 +132,11 @@ static void push_media(struct share *sh, struct share_seat *seat, struct rtmp_ms
 {
     const bool start = info->kind == MEDIA_KEYFRAME || sh->keep.videos == 0;
     if (!seat->playing) {
-        if (start && may_begin(sh, seat))
-            begin(sh, seat);
-        return;
+        if (!start || !may_begin(sh, seat))
+            return;
+        begin(sh, seat, now_ms);
+        if (sh->keep.count > 0 || info->kind != MEDIA_KEYFRAME)
+            return; /* else it could not be kept */
     }
     if (is_full(sh, seat)) {
         seat->playing = false;

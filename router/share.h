@@ -1,12 +1,11 @@
 /* router/share.h - one stream's messages to all players of a worker: what comes over the one node
  * link that they share goes into every player's queue by reference. A player begins with metadata,
  * sequence headers and the last group of pictures; where that is too long, not whole, or there is
- * no memory to keep it, with the headers and what comes next, and video from the next keyframe on if
- * there are any. One whose queue is full gets nothing until the queue has gone down, and then begins
- * anew at a keyframe: it never slows the others.
- * Pure. Owner: whoever has the node link. Seats are the players' own and leave before they go.
- * Errors: memory short: the seat is `failed`, its player has to be closed.   Time: monotonic ms.
- * Tests: tests/unit/router/test_share.c */
+ * no memory to keep it, with the headers and what comes next, and video from the next keyframe on
+ * if there are any. One whose queue is full gets nothing until the queue has gone down, and then
+ * begins anew at a keyframe: it never slows the others. Pure. Owner: whoever has the node link.
+ * Seats are the players' own and leave before they go. Errors: memory short: the seat is `failed`,
+ * its player has to be closed.   Time: monotonic ms. Tests: tests/unit/router/test_share.c */
 #ifndef WEIR_ROUTER_SHARE_H
 #define WEIR_ROUTER_SHARE_H
 
@@ -22,6 +21,7 @@ struct share_seat {
     bool open;              /* the player has had its Play.Start */
     bool playing;           /* gets all that comes; else it begins when it may */
     bool blind;             /* but for video, until there is a keyframe */
+    uint64_t blind_ms;      /* since when */
     uint64_t
         begun_bytes; /* what it began with and has not taken yet: its queue may be longer by that */
     bool failed;     /* no memory */

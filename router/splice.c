@@ -5,10 +5,7 @@
 /* How far from the time expected the first message of a link may be and still be of the same clock:
  * behind it when the link was attached late. */
 enum { FRAME_MS = 40, CLOCK_EARLY_MS = 1000, CLOCK_LATE_MS = 600000 };
-enum {
-    REPLAY_MOST_MS = 1800000, /* back by more than is replayed: the encoder's clock began anew */
-    BLIND_MS = 5000,          /* so long video waits for the first keyframe */
-};
+enum { BLIND_MS = 5000 }; /* so long video waits for the first keyframe */
 
 /* ---- state: headers, metadata ---- */
 
@@ -99,11 +96,6 @@ static void note_passed(struct splice *s, enum media_class class, uint32_t time)
     s->any = true;
 }
 
-static bool is_beyond_replay(uint32_t last, uint32_t time)
-{
-    return (int32_t)(last - time) > REPLAY_MOST_MS;
-}
-
 /* The link is on the encoder's new clock, and its next message is news. */
 static void follow_step(struct splice *s, struct splice_feed *f, enum media_class class,
                         uint32_t time)
@@ -111,7 +103,7 @@ static void follow_step(struct splice *s, struct splice_feed *f, enum media_clas
     struct splice_count *p = &s->passed[class];
     f->stepped = true;
     s->stepped = f->mode == FEED_SHARED;
-    if (!p->seen || !is_beyond_replay(p->time, time))
+    if (!p->seen || !media_steps_back(p->time, time))
         return;
     *p = (struct splice_count){.seen = true, .time = time - 1};
     s->last_time = time;
@@ -199,7 +191,7 @@ static void check_clock(struct splice *s, struct splice_feed *f, uint32_t time)
     const int32_t off = (int32_t)(time - f->expected_time);
     if (s->rebased || off < -CLOCK_EARLY_MS || off > CLOCK_LATE_MS)
         f->mode = FEED_REBASED;
-    else if (is_beyond_replay(s->last_time, f->expected_time))
+    else if (media_steps_back(s->last_time, f->expected_time))
         forget_times(s);
 }
 
@@ -265,7 +257,7 @@ bool splice_passes(struct splice *s, struct splice_feed *f, struct rtmp_msg *m)
         note_begin(f, info.class, m->timestamp);
         check_clock(s, f, m->timestamp);
         const struct splice_count *had = &f->had[info.class];
-        if (f->mode != FEED_REBASED && had->seen && is_beyond_replay(had->time, m->timestamp))
+        if (f->mode != FEED_REBASED && had->seen && media_steps_back(had->time, m->timestamp))
             follow_step(s, f, info.class, m->timestamp);
     }
     count(&f->had[info.class], m->timestamp);

@@ -287,14 +287,18 @@ static void append(struct stream_keep *k, struct rtmp_msg *m, const struct media
         k->key_at_ms = 0;
 }
 
-/* The encoder has begun its clock anew. */
+/* The encoder has begun its clock anew; one of its classes is first. */
 static bool steps_back(struct stream_keep *k, const struct rtmp_msg *m,
                        const struct media_info *info)
 {
     if (!is_frame(info))
         return false;
+    const enum media_class other = info->class == CLASS_AUDIO ? CLASS_VIDEO : CLASS_AUDIO;
+    const uint32_t from = k->times[other], time = m->timestamp;
+    const bool followed =
+        k->timed[other] && !media_steps_back(from, time) && !media_steps_back(time, from);
     const bool steps =
-        k->timed[info->class] && media_steps_back(k->times[info->class], m->timestamp);
+        !followed && k->timed[info->class] && media_steps_back(k->times[info->class], time);
     k->times[info->class] = m->timestamp;
     k->timed[info->class] = true;
     return steps;

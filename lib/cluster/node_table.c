@@ -177,7 +177,11 @@ enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *o
         return ERR_INVALID;
     struct sockaddr_storage addr = {0};
     memcpy(&addr, found->ai_addr, found->ai_addrlen);
+    bool same = false; /* name servers give several in another order each time */
+    for (const struct addrinfo *a = found; a; a = a->ai_next)
+        same = same || memcmp(out, a->ai_addr, a->ai_addrlen) == 0;
     freeaddrinfo(found);
-    *out = addr;
+    if (!same)
+        *out = addr;
     return ERR_OK;
 }

@@ -65,7 +65,7 @@ MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);
 uint64_t node_seed(uint64_t cluster_seed, const char *id);
 uint64_t cluster_seed(const char *cluster_name);
 
-/* Resolves conf->rtmp (blocking: not in an event loop). ERR_INVALID: no such host. */
+/* Resolves conf->rtmp (blocking: not in an event loop). *out stays if it is one of several addresses. ERR_INVALID: no such host. */
 MUST_CHECK enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *out);
 
 #endif

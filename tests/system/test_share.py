@@ -145,6 +145,7 @@ def test_full_node_takes_no_more_players_and_keeps_those_it_has(fakes, router, c
     procs.eventually(is_refused, what="workers know of the node's load")  # they read it once a second
     assert len([s for s in node.sessions if s.kind == "play"]) == 1
     node.stop()
+    r.wait_log("stream_retried", kind="publish")
     again = rtmp.FakeNode(node.port)
     stack.append(again)
     again.wait(lambda n: sorted(s.kind for s in n.sessions if s.kind) == ["play", "publish"], timeout=20)

@@ -343,14 +343,21 @@ static void test_reload_soon_after_another(void **state)
     assert_int_equal(rounds, 15);
     assert_int_equal(w.status.pid, 101);
     assert_int_equal(w.status.generations, 2);
-    for (int i = 0; i < 50; i++)
-        assert_int_equal(second_of(&w, 101, &ms), 0);
     /* Another healthd knows of it by the store */
     const struct node_status stored = w.status;
     w = fresh(&stored);
     for (rounds = 1; rounds < 30 && !second_of(&w, 102, &ms);)
         rounds++;
     assert_int_equal(rounds, 16);
+    /* One that has run for long and is heard of now only answers rarely */
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(second_of(&w, 103, &ms), 0);
+    /* At another address there is another process, which is no reload */
+    node_watch_readdressed(&w);
+    assert_int_equal(generation_seen(&w, 7, 5, 200000), 0);
+    for (uint64_t s = 201; s < 250; s++)
+        assert_int_equal(generation_seen(&w, 7, s - 195, s * 1000), 0);
+    assert_int_equal(generation_seen(&w, 8, 0, 250000), WATCH_RELOADED);
 }
 
 static void test_workers_that_answer_in_turn_are_one_generation(void **state)

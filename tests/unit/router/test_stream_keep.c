@@ -117,10 +117,12 @@ static void test_encoder_begins_its_clock_anew(void **state)
     put(&b, RTMP_VIDEO, "\x17\x00head", 6, 0);
     for (uint32_t ms = 0; ms < 60000; ms += 500) {
         const uint32_t time = ms < 30000 ? 10000000 + ms : ms - 30000;
+        assert_false(b.keep.headless);
         at_time(&b, RTMP_VIDEO, ms % 1000 == 0 ? "\x17\x01" : "\x27\x01", time, ms);
         at_time(&b, RTMP_AUDIO, "\xaf\x01", time, ms);
         at_time(&b, RTMP_DATA_AMF0, "\2\0", 0, ms); /* stamped as they often are */
         assert_true(b.keep.count <= 3 * 10);
+        assert_true(ms != 30000 || b.keep.count == 3);
     }
     for (uint64_t n = b.keep.first; n < stream_keep_end(&b.keep); n++)
         assert_true(stream_keep_at(&b.keep, n)->timestamp < 30000);
