@@ -151,7 +151,7 @@ start_lane()
 case ${1-} in
 '') ;;
 --long)
-    fuzz_seconds=600
+    fuzz_seconds=300
     fuzz_seed=0
     suite_limit=7200
     sanitized_too+=(tests/system/test_admin.py)
