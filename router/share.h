@@ -3,9 +3,10 @@
  * sequence headers and the last group of pictures; where that is too long, not whole, or there is
  * no memory to keep it, with the headers and what comes next, and video from the next keyframe on
  * if there are any. One whose queue is full gets nothing until the queue has gone down, and then
- * begins anew at a keyframe: it never slows the others. Pure. Owner: whoever has the node link.
- * Seats are the players' own and leave before they go. Errors: memory short: the seat is `failed`,
- * its player has to be closed.   Time: monotonic ms. Tests: tests/unit/router/test_share.c */
+ * begins anew at a keyframe: it never slows the others.
+ * Pure. Owner: whoever has the node link. Seats are the players' own and leave before they go.
+ * Errors: memory short: the seat is `failed`, its player has to be closed.   Time: monotonic ms.
+ * Tests: tests/unit/router/test_share.c */
 #ifndef WEIR_ROUTER_SHARE_H
 #define WEIR_ROUTER_SHARE_H
 

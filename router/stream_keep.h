@@ -6,7 +6,8 @@
  * be compared. From half of the budget on, messages in blocks that hold little else are copied out
  * of them, a few at a time and each once; beyond it whole groups of pictures are dropped, and
  * counted. Of one stream only are the messages in a block; and they keep their slices while they
- * are here. Owner:  a publisher's session; zero-initialised, stream_keep_clear() empties it.
+ * are here.
+ * Owner:  a publisher's session, or a share; zero-initialised, stream_keep_clear() empties it.
  * Errors: none. Without memory what was kept is dropped like a group over the budget, but for the
  *         state; keeping begins anew.   Time: monotonic ms.
  * Tests:  tests/unit/router/test_stream_keep.c */

@@ -4,7 +4,8 @@
  * Owner:  one block_pool per worker; it outlives every block made from it (deinit asserts so).
  * Thread: the process's only thread; counts are not atomic.
  * Memory: free blocks of a size are kept for reuse: an eighth as many as are live, or some
- * megabytes if that is more (base/limits.h); max_bytes does not count them. The rest goes to libc.
+ *         megabytes if that is more (base/limits.h); max_bytes does not count them. The rest goes
+ *         to libc.
  * Errors: creation gives NULL when memory is short or the pool's bound is met.
  * Tests:  tests/unit/base/test_block.c */
 #ifndef WEIR_BASE_BLOCK_H

@@ -152,8 +152,9 @@ struct claim_request {
     uint64_t args_hash;
     const struct session_record *record; /* the publisher's, put with the claim as by store_session_put(); NULL: none */
 };
-/* Compare and set: ERR_OK: *c is ours, with its epoch, and the record is written. ERR_CONFLICT: another live claim than expect_epoch's is there, *c is it: decide
- * again. ERR_FULL: the node is at its bound: place again (*c is not set). The counts per node change in the same transaction. */
+/* Compare and set: ERR_OK: *c is ours, with its epoch, and the record is written. ERR_CONFLICT: another live claim than expect_epoch's is
+ * there, *c is it: decide again. ERR_FULL: the node is at its bound: place again (*c is not set). The counts per node change in the same
+ * transaction. */
 void store_claim_take(struct store *s, const struct claim_request *req, store_claim_cb *cb, void *arg);
 enum claim_way {
     CLAIM_WAY_LOST = 0, /* the old node has it no more */
