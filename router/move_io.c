@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "base/clock_io.h"
+#include "router/audience_io.h"
+#include "router/changes_io.h"
 #include "router/place_io.h"
+#include "router/record_io.h"
 
 enum {
     MOVES_LOOK_MS = 60000,   /* after a change of the nodes */
@@ -95,8 +98,8 @@ static void on_claim_moved(void *arg, enum err e, const struct claim *claim)
     const struct stream_key key = claim->key;
     if (strcmp(claim->next, claim->node) != 0)
         place_count_stream(w, claim->next, true);
-    place_ring(w, &key, 0);
-    place_read_changes(w); /* players of our own */
+    audience_ring(w, &key, 0);
+    changes_read(w); /* players of our own */
 }
 
 static enum claim_way way_of(const struct session *s)
@@ -153,9 +156,9 @@ void move_attached(struct session_conn *c)
 {
     const struct stream_key key = c->s.key;
     if (c->s.state != SESS_REHOME) /* else it is on its node still */
-        place_put_record(c);
-    place_read_changes(c->w); /* others of this worker may not have heard of the move yet */
-    place_audience_changed(c->w, &key);
+        record_put(c);
+    changes_read(c->w); /* others of this worker may not have heard of the move yet */
+    audience_changed(c->w, &key);
 }
 
 static void count_move(const struct session_conn *c)
@@ -176,23 +179,23 @@ static void write_arrived(struct session_conn *c)
 {
     struct worker *w = c->w;
     const struct stream_key key = c->s.key;
-    const struct session_record record = place_record_of(c, c->s.node);
+    const struct session_record record = record_of(c, c->s.node);
     const enum err e =
         store_claim_arrived(w->store, &key, c->s.claim_epoch, &record, clock_wall_ms());
-    place_note_recorded(c, e == ERR_CONFLICT || worker_store_ok(w, e, "claim"));
-    place_ring(w, &key, 0);
-    place_read_changes(w);
+    record_note_written(c, e == ERR_CONFLICT || worker_store_ok(w, e, "claim"));
+    audience_ring(w, &key, 0);
+    changes_read(w);
 }
 
 void move_arrived(struct session_conn *c)
 {
-    place_note_pings(c);
+    record_note_pings(c);
     if (!c->s.rehome.returned)
         count_move(c);
     if (c->w->store && c->s.claim_epoch != 0)
         write_arrived(c);
     else
-        place_put_record(c);
+        record_put(c);
 }
 
 static void on_claim_written(void *arg, enum err e, const struct claim *claim)

@@ -12,6 +12,7 @@
 
 #include "base/clock_io.h"
 #include "base/socket_io.h"
+#include "router/audience_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/session_io_parts.h"
@@ -286,7 +287,7 @@ static void perform(struct session_conn *c, unsigned action)
         break;
     case ACT_STARTED:
         log_placed(c);
-        place_started(c);
+        audience_joined(c);
         break;
     case ACT_REHOMING:
         move_log_begun(c);

@@ -71,6 +71,12 @@ struct session_conn {
     uint64_t opened_ms; /* monotonic */
 };
 
+/* Whose membership of its stream it is. */
+static inline struct session_conn *session_conn_of(struct stream_member *m)
+{
+    return (struct session_conn *)((char *)m - offsetof(struct session_conn, member));
+}
+
 void session_accept(struct worker *w, const struct worker_listener *l, int fd,
                     const struct sockaddr_storage *peer);
 /* An event from outside the session's own sockets. */

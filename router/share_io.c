@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock_io.h"
-#include "router/place_io.h"
+#include "router/record_io.h"
 
 enum {
     DELIVER_WITHIN_US = 2000, /* of a turn of the loop */
@@ -115,7 +115,7 @@ bool share_place(struct session_conn *c)
         return true;
     }
     if (c->s.node[0] != '\0')
-        place_put_record(c);
+        record_put(c);
     if (stream_of(lead)->share.started)
         tell_started(c, lead);
     return true;
@@ -244,6 +244,6 @@ void share_put_records(struct session_conn *lead)
         c->s.rehome.count = lead->s.rehome.count;
         c->record_stale = n >= RECORDS_AT_ONCE;
         if (!c->record_stale)
-            place_put_record(c);
+            record_put(c);
     }
 }

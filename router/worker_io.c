@@ -14,9 +14,12 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "router/audience_io.h"
+#include "router/changes_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/reconcile_io.h"
+#include "router/record_io.h"
 #include "router/session_io.h"
 #include "router/share_io.h"
 
@@ -407,8 +410,8 @@ static void on_poll(struct ev_loop *loop, ev_timer *timer, int events)
     mind_clock(w);
     log_lost_time(w);
     read_nodes_if_changed(w);
-    place_read_changes(w);
-    place_refresh_records(w);
+    changes_read(w);
+    record_refresh_some(w);
     move_run_commands(w);
     move_planned(w);
     if (w->hints_left)
@@ -430,7 +433,7 @@ static void on_doorbell(struct ev_loop *loop, ev_io *watcher, int events)
     uint64_t count;
     if (read(watcher->fd, &count, sizeof count) < 0 && errno != EAGAIN)
         return;
-    place_read_changes(w);
+    changes_read(w);
 }
 
 /* Housekeeping for the whole router, by one of its workers. */
@@ -466,7 +469,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     if (w->store_missed)
         reconcile(w);
     if (w->recheck_due || (!w->store_missed && look))
-        place_look_again(w);
+        changes_look_again(w);
     if (w->index == 0)
         sweep(w);
 }
@@ -494,7 +497,7 @@ static void on_tell(struct ev_loop *loop, ev_idle *watcher, int events)
 {
     (void)loop;
     (void)events;
-    place_tell_more(watcher->data);
+    changes_tell_more(watcher->data);
 }
 
 /* Some are told in the next turn, and that is at once. */
@@ -514,7 +517,7 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *watcher, int events)
     struct worker *w = watcher->data;
     session_run_soon(w);
     session_dial_waiting(w);
-    place_mark_audiences(w);
+    audience_mark_changed(w);
     watch_untold(w);
     session_free_dead(w);
     ev_set_io_collect_interval(loop, w->setting_up ? 0.0 : (double)w->rest.us / 1e6);
