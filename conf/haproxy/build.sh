@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=conf/packages.sh
 . "$root/conf/packages.sh"
 
-readonly packages=(gcc make libc6-dev libssl-dev dpkg-dev pkg-config)
+readonly packages=(gcc make libc6-dev libssl-dev dpkg-dev pkg-config libsystemd-dev)
 results=${1:-$root/build/haproxy}
 work=
 
@@ -84,20 +84,22 @@ download_source()
 
 is_cached()
 {
-    without_lua "$results/$version/haproxy"
+    is_as_wanted "$results/$version/haproxy"
 }
 
-# In the list of features of `haproxy -vv` each has + or - before it.
-without_lua()
+# In the list of features of `haproxy -vv` each has + or - before it. Without +SYSTEMD it does not know -Ws.
+is_as_wanted()
 {
-    [ -x "$1" ] && [[ " $("$1" -vv 2>/dev/null | tr '\n' ' ') " == *" -LUA "* ]]
+    local features
+    [ -x "$1" ] || return 1
+    features=" $("$1" -vv 2>/dev/null | tr '\n' ' ') "
+    [[ $features == *" -LUA "* && $features == *" +SYSTEMD "* ]]
 }
 
 # Options for what is not always there: used when its headers are.
 optional_features()
 {
     ! pkg-config --exists libpcre2-8 || echo USE_PCRE2=1 USE_PCRE2_JIT=1
-    ! pkg-config --exists libsystemd || echo USE_SYSTEMD=1
 }
 
 # Compiled with the flags Debian compiles with.
@@ -110,11 +112,11 @@ compile()
     export DEB_BUILD_MAINT_OPTIONS=hardening=+all
     cflags="$(dpkg-buildflags --get CFLAGS) $(dpkg-buildflags --get CPPFLAGS)"
     ldflags=$(dpkg-buildflags --get LDFLAGS)
-    nice make -j "$(nproc)" TARGET=linux-glibc USE_OPENSSL=1 USE_PROMEX=1 USE_LUA= "${features[@]}" \
+    nice make -j "$(nproc)" TARGET=linux-glibc USE_OPENSSL=1 USE_PROMEX=1 USE_SYSTEMD=1 USE_LUA= "${features[@]}" \
         IGNOREGIT=true VERSION="$version" DEBUG_CFLAGS="$cflags" LDFLAGS="$ldflags" haproxy >>"$log" 2>&1 ||
         fail "the build of $version" "$log"
     cd "$root"
-    without_lua "$source/haproxy" || fail "$version was built with Lua: no -LUA in haproxy -vv"
+    is_as_wanted "$source/haproxy" || fail "$version: no -LUA or no +SYSTEMD in haproxy -vv"
     mkdir -p "$results/$version"
     strip --strip-unneeded -o "$results/$version/haproxy.new" "$source/haproxy"
     mv "$results/$version/haproxy.new" "$results/$version/haproxy"

@@ -104,6 +104,14 @@ def test_build_has_no_lua(built):
     assert "liblua" not in procs.run(["ldd", built]).stdout
 
 
+def test_build_runs_under_debians_unit(built):
+    """Which starts it with -Ws."""
+    listed = procs.run([built, "-vv"]).stdout
+    features = next(line for line in listed.splitlines() if line.startswith("Feature list")).split()
+    assert "+SYSTEMD" in features
+    assert "not compiled" not in procs.run([built, "-Ws", "-c", "-f", "/dev/null"]).stderr
+
+
 def test_build_is_quick_the_second_time(built):
     before = os.stat(built)
     began = time.monotonic()
