@@ -1,6 +1,10 @@
 """The tools of the other tests, tried on nodes directly: what fails here is not the router's fault."""
 
+import re
+import resource
+
 import media
+import procs
 import pytest
 import rtmp
 
@@ -16,6 +20,20 @@ def test_players_of_one_stream_receive_the_same(cluster, publish, play, dump, cl
     tags = dump(node.url("live/a")).wait_tags(40)
     assert {t.payload for t in tags if t.type == rtmp.VIDEO} <= {t.payload for t in clip.media}
     assert node.streams()["live/a"]["clients"] == 4
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 16384, reason="so many are not allowed here")
+def test_the_shipped_file_has_room_for_its_connections(cluster):
+    """Under systemd a service begins with 1,024 descriptors."""
+    (node,) = cluster(1, prefix=["prlimit", "--nofile=1024:"])
+    workers = [int(line.split()[-1]) for line in node.proc.err.items if "start worker process " in line]
+    wanted = int(re.search(r"worker_connections (\d+);", node.conf.read_text()).group(1))
+
+    def taken():
+        with open(f"/proc/{workers[0]}/limits") as f:
+            return next(int(line.split()[3]) for line in f if line.startswith("Max open files"))
+
+    procs.eventually(lambda: taken() > wanted, what="it has taken them")
 
 
 @pytest.mark.parametrize("how", [{}, {"chunk_size": 1000}, {"chunk_size": 65536}, {"piece": 700}, {"compress": True}])
