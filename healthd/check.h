@@ -16,6 +16,7 @@ struct transcript {
 struct check_result {
     enum health_check check;
     bool good;
+    bool ours; /* it failed for what this machine lacks, and says nothing of the node */
     char reason[STATUS_REASON_MAX]; /* "rtmp: no handshake within 1000 ms"; "" if good */
     uint32_t latency_us;            /* from the start to the last answer */
     struct transcript transcript;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "base/net_io.h"
 #include "base/notify_io.h"
 #include "healthd/rounds_io.h"
 
@@ -33,6 +34,14 @@ bool healthd_store_ok(struct healthd *h, enum err e, const char *what)
             log_text(K_ERROR, err_name(e)));
     }
     return e == ERR_OK;
+}
+
+void healthd_ping_watchdog(struct healthd *h)
+{
+    if (h->watchdog_ms == 0)
+        return;
+    notify_send("WATCHDOG=1");
+    h->watchdog_at_ms = clock_mono_ms() + h->watchdog_ms;
 }
 
 /* ---- the lease ---- */
@@ -141,10 +150,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
         (void)healthd_store_ok(h, store_found_sweep(h->store, clock_wall_ms(), &removed),
                                "found streams");
     }
-    if (h->watchdog_ms && clock_mono_ms() >= h->watchdog_at_ms) {
-        notify_send("WATCHDOG=1");
-        h->watchdog_at_ms = clock_mono_ms() + h->watchdog_ms;
-    }
+    if (clock_mono_ms() >= h->watchdog_at_ms)
+        healthd_ping_watchdog(h);
 }
 
 /* ---- configuration ---- */
@@ -152,6 +159,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 /* NULL: the change can be taken while running. */
 static const char *fixed_key(const struct config *from, const struct config *to)
 {
+    if (strcmp(from->process.user, to->process.user) != 0)
+        return "process.user";
     if (strcmp(from->cluster_name, to->cluster_name) != 0)
         return "cluster.name";
     if (strcmp(from->store, to->store) != 0)
@@ -285,6 +294,8 @@ int healthd_run(const char *path, struct config *config)
     log_init(&h->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
     use_log_settings(h);
     raise_descriptor_limit();
+    net_resolve_briefly();
+    signal(SIGPIPE, SIG_IGN); /* whoever reads the log may be gone */
     const bool well = init(h, error);
     if (well)
         serve(h);

@@ -32,6 +32,7 @@ struct healthd {
     bool active;                          /* has the lease */
     uint64_t holder, leased_ms;           /* monotonic; when the lease was last renewed */
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
+    uint64_t shortage_ms; /* when a line said last that checks cannot be made; monotonic */
     uint32_t ticks;
     struct ev_loop *loop;
     ev_timer poll, tick;
@@ -45,5 +46,7 @@ bool healthd_works(const struct healthd *h);
 /* Logs that the store fails and that it has recovered (cluster/store_outage.h). True: e is ERR_OK.
  */
 bool healthd_store_ok(struct healthd *h, enum err e, const char *what);
+/* Before what may block for some seconds. */
+void healthd_ping_watchdog(struct healthd *h);
 
 #endif

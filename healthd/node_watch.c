@@ -79,6 +79,22 @@ static void schedule(struct node_watch *w, const struct config_healthd *policy,
         w->next_ms = now->mono_ms;
 }
 
+/* Nobody knows any more what it carries. */
+static void forget_load(struct node_status *st)
+{
+    st->bandwidth_in = st->bandwidth_out = 0;
+    st->clients = st->publishers = 0;
+}
+
+/* Its statistics are no longer read. */
+static void forget_report(struct node_watch *w)
+{
+    forget_load(&w->status);
+    memset(w->status.version, 0, sizeof w->status.version);
+    w->apps_hash = 0;
+    w->input_known = false;
+}
+
 uint32_t node_watch_begin(struct node_watch *w, const struct config_healthd *policy,
                           uint32_t possible, const struct watch_time *now)
 {
@@ -90,10 +106,10 @@ uint32_t node_watch_begin(struct node_watch *w, const struct config_healthd *pol
         run &= ~(1u << CHECK_LOOP);
     w->running = run;
     w->round_ms = now->mono_ms;
-    w->failed = false;
+    w->failed = w->unknown = false;
     w->round = (struct check_result){0};
     if (!(run & 1u << CHECK_STAT))
-        w->input_known = false;
+        forget_report(w);
     if (run == 0)
         w->next_ms = now->mono_ms + policy->interval_ms;
     return run;
@@ -261,10 +277,8 @@ static uint32_t judge(struct node_watch *w, const struct config_healthd *policy,
     st->health = w->verdict.health;
     st->since_ms = w->verdict.since_ms;
     st->transitions++;
-    if (!result->good) { /* nobody knows any more */
-        st->bandwidth_in = st->bandwidth_out = 0;
-        st->clients = st->publishers = 0;
-    }
+    if (!result->good)
+        forget_load(st);
     return WATCH_VERDICT;
 }
 
@@ -272,6 +286,10 @@ static uint32_t end_round(struct node_watch *w, const struct config_healthd *pol
                           const struct watch_time *now)
 {
     struct check_result *r = &w->round;
+    if (w->unknown && !w->failed) { /* then nothing has been found */
+        schedule(w, policy, now);
+        return 0;
+    }
     w->status.stuck = is_stuck(w, policy, now->mono_ms);
     if (!w->failed && w->status.stuck) {
         r->good = false;
@@ -304,10 +322,14 @@ uint32_t node_watch_result(struct node_watch *w, const struct config_healthd *po
     /* The rtmp check calls itself tcp when it came no further than that */
     const enum health_check began = w->running & 1u << r->check ? r->check : CHECK_RTMP;
     w->running &= ~(1u << began);
-    keep_result(w, r);
+    if (r->ours)
+        w->unknown = true;
+    else
+        keep_result(w, r);
     if (r->good && r->check == CHECK_RTMP)
         w->status.latency_us = r->latency_us;
-    if (r->check == CHECK_LOOP) /* once failed, it has to pass again before the node comes up */
+    if (r->check == CHECK_LOOP &&
+        !r->ours) /* once failed, it has to pass again before the node comes up */
         w->loop_due_ms = now->mono_ms + (r->good ? policy->loop_interval_ms : 0);
     if (report)
         changed = read_report(w, report, now);

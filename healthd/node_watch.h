@@ -38,6 +38,7 @@ struct node_watch {
     struct node_status status;
     uint32_t running; /* checks begun and not ended, a bit each */
     bool failed;      /* one of this round's */
+    bool unknown;     /* one of them could not be made, for what this machine lacks */
     struct check_result
         round; /* the first that failed, in the order of enum health_check; else a good one */
     struct check_result cause;  /* of the verdict */

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/socket_io.h"
+
 enum { HEAR_MS = 10 };
 
 static void set_deadline(struct probe *p, uint64_t wait_ms)
@@ -80,6 +82,11 @@ void probe_note(struct probe *p, const char *format, ...)
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     transcript_add(&p->result.transcript, clock_mono_us(), "%s", text);
+}
+
+void probe_note_error(struct probe *p, int error)
+{
+    p->result.ours = socket_error_is_ours(error);
 }
 
 bool probe_pass(struct probe *p, const struct stat_report *report)

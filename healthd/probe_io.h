@@ -76,5 +76,7 @@ void probe_note(struct probe *p, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Tells the outcome and destroys p. False, so that a handler can return it. */
 bool probe_pass(struct probe *p, const struct stat_report *report);
 bool probe_fail(struct probe *p, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Before probe_fail(): the connection failed with this errno. */
+void probe_note_error(struct probe *p, int error);
 
 #endif

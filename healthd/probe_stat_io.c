@@ -122,6 +122,7 @@ static bool on_conn(struct conn *c, enum conn_event event, struct slice *in, int
     case CONN_FAILED:
         break;
     }
+    probe_note_error(&p->base, error);
     return probe_fail(&p->base, "%s", strerror(error));
 }
 

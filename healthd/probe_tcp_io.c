@@ -27,6 +27,7 @@ static bool on_conn(struct conn *c, enum conn_event event, struct slice *in, int
     (void)in;
     if (event == CONN_CONNECTED)
         return probe_pass(&p->base, NULL);
+    probe_note_error(&p->base, error);
     return probe_fail(&p->base, "%s", strerror(error));
 }
 

@@ -16,6 +16,7 @@ enum {
     FOUND_AGAIN_MS = STORE_FOUND_MS / 4, /* the same streams are written again */
     PROBE_MESSAGE_BYTES = 256 * 1024,    /* what a node may send to a probe in one message */
     SENT_LEAST_BPS = 500,                /* less is no media */
+    SHORTAGE_LINE_MS = 10000,
 };
 
 struct watch {
@@ -25,6 +26,7 @@ struct watch {
     bool disabled; /* by the operator: checked, but not compared with the others */
     struct probe_target target;
     uint64_t resolved_ms; /* when the stat host was last looked up; monotonic */
+    bool resolve_due;     /* it is to be looked up again although it has an address */
     ev_timer timer;       /* the next round */
     struct probe *probes[HEALTH_CHECK_COUNT];
     bool dirty;  /* the status is to be stored */
@@ -130,6 +132,16 @@ static void put_found(struct watch *w, const struct stat_report *r, uint64_t mon
     w->found_ms = mono_ms;
 }
 
+/* The same for all nodes, so one line now and then. */
+static void log_shortage(struct healthd *h, const struct check_result *r)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (h->shortage_ms != 0 && now_ms - h->shortage_ms < SHORTAGE_LINE_MS)
+        return;
+    h->shortage_ms = now_ms;
+    LOG(&h->log, LOG_ERROR, EV_CHECKS_IMPOSSIBLE, log_text(K_ERROR, r->reason));
+}
+
 static void on_result(struct watch *w, const struct check_result *r,
                       const struct stat_report *report)
 {
@@ -138,7 +150,10 @@ static void on_result(struct watch *w, const struct check_result *r,
     const uint64_t apps = w->w.apps_hash;
     w->h->process.checks++;
     w->h->process.check_failures += !r->good;
-    if (!r->good && w->probes[CHECK_LOOP]) { /* it takes longest, and the round is decided */
+    if (r->ours)
+        log_shortage(w->h, r);
+    if (!r->good && !r->ours &&
+        w->probes[CHECK_LOOP]) { /* it takes longest, and the round is decided */
         probe_cancel(w->probes[CHECK_LOOP]);
         w->probes[CHECK_LOOP] = NULL;
         node_watch_skip(&w->w, CHECK_LOOP);
@@ -175,6 +190,7 @@ static void start_check(struct watch *w, enum health_check check)
         w->probes[check] = probe_start(check, &w->h->rounds.env, &w->target, on_probe_done, w);
         if (w->probes[check])
             return;
+        r.ours = true;
         snprintf(r.reason, sizeof r.reason, "%s: no memory", health_check_name(check));
     }
     on_result(w, &r, NULL);
@@ -189,28 +205,29 @@ static void set_port(struct sockaddr_storage *a, uint16_t port)
 }
 
 /* The host of the statistics page. Names block here, so that operators should prefer addresses;
- * where it is the same name as that of the node itself, its address is known already. */
-static void resolve_stat(struct watch *w, uint64_t mono_ms)
+ * where it is the same name as that of the node itself, its address is known already. One that
+ * cannot be looked up now keeps the address that it had. */
+static void resolve_stat(struct watch *w)
 {
     struct probe_target *t = &w->target;
     struct config_node as_node = {0};
     char host[HOST_MAX];
     uint16_t port;
-    w->resolved_ms = mono_ms;
+    w->resolve_due = false;
     if (config_split_address(w->conf.rtmp, 0, host, &port) == ERR_OK &&
         strcmp(host, t->stat_url.host) == 0) {
         t->stat = t->rtmp;
     } else {
         const bool v6 = strchr(t->stat_url.host, ':') != NULL;
-        snprintf(as_node.rtmp, sizeof as_node.rtmp, "%s%.*s%s", v6 ? "[" : "", HOST_MAX - 3,
-                 t->stat_url.host, v6 ? "]" : "");
-        if (node_resolve(&as_node, &t->stat) != ERR_OK) {
-            t->stat.ss_family = 0;
+        snprintf(as_node.rtmp, sizeof as_node.rtmp, "%s%.*s%s:%u", v6 ? "[" : "", HOST_MAX - 16,
+                 t->stat_url.host, v6 ? "]" : "", t->stat_url.port);
+        healthd_ping_watchdog(w->h);
+        if (node_resolve(&as_node, &t->stat) != ERR_OK)
             LOG(&w->h->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, w->conf.id),
                 log_text(K_ADDRESS, w->conf.stat));
-        }
     }
     set_port(&t->stat, t->stat_url.port);
+    w->resolved_ms = clock_mono_ms(); /* it may have taken long */
 }
 
 static uint32_t possible_checks(const struct watch *w)
@@ -225,9 +242,10 @@ static void on_due(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     const struct watch_time now = time_now();
-    if (w->target.stat_url.host[0] && w->target.stat.ss_family == 0 &&
-        now.mono_ms - w->resolved_ms >= RESOLVE_AGAIN_MS)
-        resolve_stat(w, now.mono_ms);
+    if (w->target.stat_url.host[0] &&
+        (w->resolve_due ||
+         (w->target.stat.ss_family == 0 && now.mono_ms - w->resolved_ms >= RESOLVE_AGAIN_MS)))
+        resolve_stat(w);
     const uint32_t run = node_watch_begin(&w->w, w->h->rounds.env.policy, possible_checks(w), &now);
     if (run == 0)
         set_timer(w, now.mono_ms);
@@ -264,7 +282,7 @@ static void set_address(struct watch *w, const struct node *n)
     if (!w->conf.stat[0])
         return;
     if (http_url_parse(w->conf.stat, &t->stat_url) == ERR_OK)
-        resolve_stat(w, clock_mono_ms());
+        resolve_stat(w);
     else
         LOG(&w->h->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, w->conf.id),
             log_text(K_ADDRESS, w->conf.stat));
@@ -490,8 +508,10 @@ void rounds_set_config(struct healthd *h, const struct config *config)
         cancel_round(r->watches[i]);
     r->env.policy = &config->healthd;
     r->vhost = config->placement.vhost;
-    for (uint32_t i = 0; i < r->count; i++)
+    for (uint32_t i = 0; i < r->count; i++) {
+        r->watches[i]->resolve_due = true;
         restart_round(r->watches[i]);
+    }
 }
 
 bool rounds_init(struct healthd *h)

@@ -101,6 +101,7 @@ static bool on_conn(struct conn *conn, enum conn_event event, struct slice *in, 
     case CONN_FAILED:
         break;
     }
+    probe_note_error(c->probe, error);
     if (!c->ready)
         return not_connected(c, strerror(error));
     note(c, strerror(error));

@@ -48,6 +48,7 @@ static const char *const event_names[LOG_EVENT_COUNT] = {
     [EV_HEALTHD_STOPPED] = "healthd_stopped",
     [EV_HEALTHD_ACTIVE] = "healthd_active",
     [EV_HEALTHD_STANDBY] = "healthd_standby",
+    [EV_CHECKS_IMPOSSIBLE] = "checks_impossible",
     [EV_NODE_VERDICT] = "node_verdict",
     [EV_NODE_SKEW] = "node_skew",
     [EV_NODE_RELOADED] = "node_reloaded",

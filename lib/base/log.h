@@ -47,6 +47,7 @@ enum log_event {
     EV_HEALTHD_STOPPED,
     EV_HEALTHD_ACTIVE,  /* it has the lease: its verdicts count */
     EV_HEALTHD_STANDBY, /* another one has it */
+    EV_CHECKS_IMPOSSIBLE, /* for what this machine lacks; verdicts stay as they are */
     EV_NODE_VERDICT,    /* a node's health changed */
     EV_NODE_SKEW,       /* it differs from most others in version or applications, or no longer does */
     EV_NODE_RELOADED,   /* a new generation of its server process */

@@ -127,3 +127,9 @@ ssize_t socket_send(int fd, struct iovec *iov, size_t count)
         memcpy(gathered + at, iov[i].iov_base, iov[i].iov_len);
     return send(fd, gathered, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
+
+bool socket_error_is_ours(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == EADDRNOTAVAIL;
+}

@@ -38,6 +38,9 @@ void socket_set(int fd, int level, int option, int value);
  * come to its end. */
 MUST_CHECK bool socket_writable(int fd);
 
+/* What this machine has too little of (descriptors, memory, local ports) is no fault of the peer's. */
+MUST_CHECK bool socket_error_is_ours(int error);
+
 /* Sends count pieces as sendmsg() does, without waiting and without SIGPIPE. */
 MUST_CHECK ssize_t socket_send(int fd, struct iovec *iov, size_t count);
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -11,6 +12,7 @@ import time
 
 import admin as api
 import healthd
+import names
 import procs
 import pytest
 import rtmp
@@ -399,6 +401,25 @@ def test_dial_that_failed_triggers_a_check(cluster, router, health, client, stac
 # Processes
 
 
+def test_what_it_lacks_itself_takes_no_node_down(cluster, watched):
+    """No descriptor is left for checks: nothing is known of the nodes, least of all that they are down."""
+    one, two = cluster(2)
+    r, h = watched([healthd.stat_node(n) for n in (one, two)])
+    h.wait_up(one, two)
+    pid = h.proc.pid
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    mark = h.mark()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    line = h.wait_log("checks_impossible", since=mark)
+    assert "Too many open files" in line["error"]
+    time.sleep(3)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert not h.logs("node_verdict", mark)
+    assert health_seen(r, one) == health_seen(r, two) == "up"
+    two.kill()
+    h.wait_verdict(two, "down", since=mark)
+
+
 def test_two_of_them(cluster, watched, health):
     one, two = cluster(2)
     r, first = watched([healthd.stat_node(n) for n in (one, two)])
@@ -420,6 +441,26 @@ def test_two_of_them(cluster, watched, health):
     assert second.stop() == 0
     stopped, active = second.logs("healthd_stopped")[0], first.wait_log("healthd_active")
     assert seconds_between(stopped, active) < 2  # the lease was given back
+
+
+def test_the_one_that_died_is_not_shown_for_ever(cluster, watched, health, stack, tmp_path):
+    """A new one stands by while the lease of the dead one lasts; its record of that time is no process of its own."""
+    (node,) = cluster(1)
+    r, h = watched([healthd.stat_node(node)])
+    h.wait_up(node)
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    h.kill()
+    h.start()
+    h.wait_log("healthd_active")
+
+    def shown():
+        return [(p["alive"], p["standby"]) for p in a.get("/api/v1/workers")["items"] if p["kind"] == "healthd"]
+
+    procs.eventually(lambda: shown() == [(True, False)], timeout=15, what="only the one that works is shown")
+    second = health(r)
+    second.wait_log("healthd_standby")
+    procs.eventually(lambda: sorted(shown()) == [(True, False), (True, True)], what="both are told apart")
 
 
 def test_restart_goes_on_with_what_was_known(cluster, watched):
@@ -466,6 +507,27 @@ def test_reload(cluster, watched):
     h.wait_verdict(two, "up", since=mark)
     two.kill()
     h.wait_verdict(two, "down", since=mark)
+
+
+def test_names_are_looked_up_anew(fakes, stat, router, health, tmp_path):
+    """The page of a node is at another address: from the next SIGHUP on."""
+    (node,) = fakes(1)
+    page = stat()
+    page.pages["/stat"] = (200, healthd.nginx_page())
+    made_up = names.Names(tmp_path, pages="127.0.0.9")
+    entry = weir.node_entry(node, stat=page.url("/stat").replace("127.0.0.1", "pages"))
+    h = health(router([entry], healthd={**FAST, "checks": ["stat"]}), env=made_up.env)
+    h.wait_verdict(node, "down")
+    made_up.set(pages="127.0.0.1")
+    mark = h.mark()
+    h.reload()
+    h.wait_verdict(node, "up", since=mark)
+    made_up.set()
+    mark = h.mark()
+    h.reload()
+    h.wait_log("node_unresolved", since=mark)
+    time.sleep(2)
+    assert not h.logs("node_verdict", since=mark)
 
 
 @pytest.mark.parametrize(

@@ -462,9 +462,61 @@ static void test_load_is_kept_while_up(void **state)
     assert_string_equal(w.status.version, "nginx 1");
 }
 
+static uint32_t impossible_at(struct node_watch *w, uint32_t impossible, uint32_t failing,
+                              uint64_t ms)
+{
+    const struct watch_time now = at(ms);
+    const uint32_t run = node_watch_begin(w, &policy, ALL, &now);
+    uint32_t changed = 0;
+    for (enum health_check c = CHECK_TCP; c <= CHECK_LOOP; c++) {
+        if (!(run & 1u << c))
+            continue;
+        struct check_result r = (failing | impossible) & 1u << c ? bad(c) : good(c);
+        r.ours = impossible & 1u << c;
+        changed |= node_watch_result(w, &policy, &r, NULL, &now);
+    }
+    return changed;
+}
+
+static void test_what_we_lack_says_nothing_of_the_node(void **state)
+{
+    (void)state;
+    struct node_watch w = up_at(0);
+    const struct node_status before = w.status;
+    for (uint64_t ms = 1000; ms < 20000; ms += 1000) {
+        assert_int_equal(impossible_at(&w, ms % 2000 ? RTMP : RTMP | STAT, 0, ms), 0);
+        assert_true(w.next_ms > ms && w.next_ms <= ms + 1100);
+    }
+    assert_memory_equal(&w.status, &before, sizeof before);
+    /* what was found all the same counts */
+    assert_int_equal(impossible_at(&w, RTMP, STAT, 20000), WATCH_ROUND_DONE);
+    assert_int_equal(impossible_at(&w, RTMP, STAT, 21000), WATCH_ROUND_DONE);
+    assert_true(impossible_at(&w, RTMP, STAT, 22000) & WATCH_VERDICT);
+    assert_string_equal(w.status.reason, "stat: broken");
+}
+
+static void test_statistics_that_are_no_longer_read_are_forgotten(void **state)
+{
+    (void)state;
+    struct node_watch w = up_at(0);
+    struct stat_report r = {
+        .version = "nginx 1", .bandwidth_in = 5, .clients = 7, .publishers = 2, .apps_hash = 9};
+    struct config_healthd without = policy;
+    without.checks = RTMP;
+    (void)round_at(&w, &policy, ALL, 0, &r, 1000);
+    assert_int_equal(w.status.bandwidth_in, 5);
+    (void)round_at(&w, &without, ALL, 0, NULL, 2000);
+    assert_int_equal(w.status.bandwidth_in, 0);
+    assert_int_equal(w.status.clients, 0);
+    assert_string_equal(w.status.version, "");
+    assert_int_equal(w.apps_hash, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_we_lack_says_nothing_of_the_node),
+        cmocka_unit_test(test_statistics_that_are_no_longer_read_are_forgotten),
         cmocka_unit_test(test_which_checks_run),
         cmocka_unit_test(test_verdict_and_pace),
         cmocka_unit_test(test_slow_round),
