@@ -69,7 +69,7 @@ static enum err look_up(struct api *a, const struct lookup *l, struct node_table
     const struct place_request req = {
         .key = &l->key,
         .kind = l->kind,
-        .owner = known && c.claim.state == CLAIM_LIVE ? c.claim.node : NULL,
+        .owner = known && c.claim.state == CLAIM_LIVE ? claim_serving(&c.claim) : NULL,
         .hint = is_hint ? c.claim.node : NULL,
         .now_wall_ms = a->now_ms,
         .now_mono_ms = a->mono_ms,
@@ -116,8 +116,10 @@ void api_worker_list(struct api *a, const struct http_request *req, struct api_c
     }
     json_t *items = json_array();
     bool good = true;
-    for (uint32_t i = 0; good && i < count; i++)
-        good = json_array_append_new(items, view_process(&list[i], a->now_ms)) == 0;
+    for (uint32_t i = 0; good && i < count; i++) {
+        const bool left = census_stands_by(&list[i]) && !census_alive(&list[i], a->now_ms);
+        good = left || json_array_append_new(items, view_process(&list[i], a->now_ms)) == 0;
+    }
     http_reply_json(reply, 200, good ? view_list(items, NULL) : NULL);
     if (!good)
         json_decref(items);

@@ -46,15 +46,37 @@ static json_t *list_nodes(const struct facts *facts, const struct node_filter *f
     return view_list(items, next);
 }
 
+static bool is_health(const char *name)
+{
+    for (enum node_health h = NODE_UNKNOWN; h <= NODE_DOWN; h++)
+        if (strcmp(name, node_health_name(h)) == 0)
+            return true;
+    return false;
+}
+
+static bool read_filter(const struct http_request *req, struct node_filter *f,
+                        struct http_reply *reply)
+{
+    enum node_admin state;
+    f->state = http_param(req->target, "state");
+    f->health = http_param(req->target, "health");
+    if (f->state && node_admin_parse(f->state, &state) != ERR_OK)
+        http_reply_problem(reply, 400, "state: enabled, drain or disabled is allowed");
+    else if (f->health && !is_health(f->health))
+        http_reply_problem(reply, 400, "health: up, down or unknown is allowed");
+    else
+        return true;
+    return false;
+}
+
 void api_node_list(struct api *a, const struct http_request *req, struct api_call *call,
                    struct http_reply *reply)
 {
     (void)call;
-    struct node_filter f = {.state = http_param(req->target, "state"),
-                            .health = http_param(req->target, "health")};
+    struct node_filter f = {0};
     struct facts facts;
     uint32_t limit;
-    if (!api_page_params(req, &limit, &f.cursor, reply))
+    if (!api_page_params(req, &limit, &f.cursor, reply) || !read_filter(req, &f, reply))
         return;
     const enum err e = facts_read(a->store, a->config->cluster_name, a->now_ms, &facts);
     if (e != ERR_OK) {
@@ -232,7 +254,8 @@ static void change(struct api *a, const struct http_request *req, struct api_cal
     if (e == ERR_CONFLICT)
         http_reply_problem(reply, 409, "the node is being changed by others: try again");
     else if (e == ERR_FULL)
-        http_reply_problem(reply, 507, "there are %d nodes, which is the most", NODES_MAX);
+        http_reply_problem(reply, 507, "the store is full, or has %d nodes, which is the most",
+                           NODES_MAX);
     else if (e != ERR_OK)
         api_store_failed(reply, e);
 }

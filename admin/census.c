@@ -10,6 +10,11 @@ bool census_alive(const struct process_record *p, uint64_t now_ms)
     return store_is_recent(p->beat_ms, now_ms, ALIVE_MS);
 }
 
+bool census_stands_by(const struct process_record *p)
+{
+    return p->kind == PROCESS_HEALTHD && p->id.slot == HEALTHD_STANDBY_SLOT;
+}
+
 static void count_node(const struct node *n, struct census *out)
 {
     out->nodes++;
@@ -69,6 +74,8 @@ void census_take(const struct facts *f, const struct process_record *processes, 
     *out = (struct census){.nodes_version = f->nodes->version, .streams = streams};
     for (uint32_t i = 0; i < f->nodes->count; i++) {
         count_node(&f->nodes->nodes[i], out);
+        if (f->nodes->nodes[i].health == NODE_UNKNOWN)
+            continue; /* it says what was once */
         out->bandwidth_in += f->status[i].bandwidth_in;
         out->bandwidth_out += f->status[i].bandwidth_out;
     }

@@ -23,6 +23,8 @@ void census_take(const struct facts *f, const struct process_record *processes, 
                  struct census *out);
 /* Of any kind; gone after 5 s without a heartbeat. */
 bool census_alive(const struct process_record *p, uint64_t now_ms);
+/* A weir-healthd that does not work has a record beside that of the one that does. */
+bool census_stands_by(const struct process_record *p);
 
 /* Live ones. The nodes' own counts have a stream that moves twice. */
 MUST_CHECK enum err census_streams(struct store *s, uint64_t *out);

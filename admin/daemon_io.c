@@ -14,7 +14,9 @@
 
 #include "admin/server_io.h"
 #include "base/clock_io.h"
+#include "base/net_io.h"
 #include "base/notify_io.h"
+#include "cluster/store_outage.h"
 
 enum {
     BEAT_MS = 1000,
@@ -35,7 +37,7 @@ struct daemon_state {
     uint64_t beat_at_ms, housekeeping_at_ms;
     uint64_t watchdog_ms, watchdog_at_ms; /* systemd's; 0: none */
     int signals;
-    bool store_failing;
+    struct store_outage outage;
     uint64_t stop_at_ms; /* 0: not stopping */
 };
 
@@ -127,11 +129,12 @@ static void reload(struct daemon_state *d)
 
 static void note_store(struct daemon_state *d, enum err e)
 {
-    const bool failing = e != ERR_OK;
-    if (failing != d->store_failing)
-        LOG(&d->log, failing ? LOG_ERROR : LOG_INFO, failing ? EV_STORE_FAILED : EV_STORE_RECOVERED,
-            log_text(K_ERROR, failing ? err_name(e) : ""));
-    d->store_failing = failing;
+    if (e == ERR_OK && d->outage.on) {
+        if (store_outage_worked(&d->outage, clock_mono_ms()))
+            LOG(&d->log, LOG_WARN, EV_STORE_RECOVERED, log_text(K_ERROR, ""));
+    } else if (e != ERR_OK && store_outage_failed(&d->outage, clock_mono_ms())) {
+        LOG(&d->log, LOG_ERROR, EV_STORE_FAILED, log_text(K_ERROR, err_name(e)));
+    }
 }
 
 static void beat(struct daemon_state *d, uint64_t now)
@@ -247,6 +250,7 @@ static bool start(struct daemon_state *d, char *error)
         return false;
     }
     raise_descriptor_limit();
+    net_resolve_briefly();
     if (store_open(&o, &d->store, error) != ERR_OK)
         return false;
     d->api = (struct api){.store = d->store,
@@ -293,7 +297,7 @@ int daemon_run(const char *path, struct config *config)
         loop(d);
         LOG(&d->log, LOG_INFO, EV_ADMIN_STOPPED, log_u64(K_COUNT, d->api.requests));
     } else {
-        fprintf(stderr, "weir-admin: %s\n", error);
+        LOG(&d->log, LOG_ERROR, EV_ADMIN_STOPPED, log_text(K_ERROR, error));
     }
     finish(d);
     return good ? 0 : 1;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum metric_kind { METRIC_GAUGE = 0, METRIC_COUNTER, METRIC_HISTOGRAM };
 
 /* What there is one sample of. */
@@ -225,7 +227,7 @@ static const struct metric metrics[] = {
     {.name = "weir_node_checks_total",
      .kind = METRIC_COUNTER,
      .per = PER_NODE,
-     .help = "Checks of the node.",
+     .help = "Rounds of checks of the node, and connections to it that routers could not make.",
      FIELD(metrics_node, checks)},
     {.name = "weir_node_check_failures_total",
      .kind = METRIC_COUNTER,
@@ -412,7 +414,7 @@ static const struct metric metrics[] = {
     {.name = "weir_healthd_checks_total",
      .kind = METRIC_COUNTER,
      .per = PER_HEALTHD,
-     .help = "Checks of all nodes.",
+     .help = "Checks of all nodes, each of a round counted.",
      FIELD(process_record, checks)},
     {.name = "weir_healthd_check_failures_total",
      .kind = METRIC_COUNTER,
@@ -470,11 +472,22 @@ static void write_sample(FILE *out, const struct metric *m, const char *labels, 
 /* Ids cannot hold what would need it, versions that nodes tell us can. */
 static void escape_label(const char *text, char *buf, size_t cap)
 {
-    size_t len = 0;
-    for (; *text && len + 3 < cap; text++) {
+    static const char unknown[] = "\xef\xbf\xbd"; /* U+FFFD */
+    size_t len = 0, left = strlen(text);
+    while (left > 0 && len + 5 < cap) {
+        uint32_t point;
+        const size_t n = utf8_parse((const uint8_t *)text, left, &point);
+        const size_t used = n ? n : 1;
         if (*text == '\\' || *text == '"' || *text == '\n')
             buf[len++] = '\\';
-        buf[len++] = *text == '\n' ? 'n' : *text;
+        if (*text == '\n') {
+            buf[len++] = 'n';
+        } else {
+            memcpy(buf + len, n ? text : unknown, n ? n : sizeof unknown - 1);
+            len += n ? n : sizeof unknown - 1;
+        }
+        text += used;
+        left -= used;
     }
     buf[len] = '\0';
 }
@@ -499,7 +512,8 @@ static void gather_node(const struct facts *f, uint32_t i, struct metrics_node *
 {
     const struct node *n = &f->nodes->nodes[i];
     const struct node_status *s = &f->status[i];
-    const bool known = s->id[0] != '\0';
+    /* without a healthd that says otherwise what it said last would stay for ever */
+    const bool known = s->id[0] != '\0' && n->health != NODE_UNKNOWN;
     *out = (struct metrics_node){
         .up = n->health == NODE_UNKNOWN ? absent : n->health == NODE_UP,
         .enabled = n->admin == NODE_ENABLED,
@@ -510,7 +524,7 @@ static void gather_node(const struct facts *f, uint32_t i, struct metrics_node *
         .max_streams = limit_or_absent(n->conf.max_streams),
         .max_sessions = limit_or_absent(n->conf.max_sessions),
         .max_bandwidth = limit_or_absent(n->conf.max_bandwidth),
-        .latency_us = limit_or_absent(s->latency_us),
+        .latency_us = known ? limit_or_absent(s->latency_us) : absent,
         .in_bps = known ? s->bandwidth_in : absent,
         .out_bps = known ? s->bandwidth_out : absent,
         .clients = known ? s->clients : absent,
@@ -520,9 +534,9 @@ static void gather_node(const struct facts *f, uint32_t i, struct metrics_node *
         .transitions = s->transitions,
         .generations = s->generations,
         .dial_failures = f->failed[i].count,
-        .skewed = s->skewed,
-        .stuck = s->stuck,
-        .flapping = s->flapping,
+        .skewed = known ? s->skewed : absent,
+        .stuck = known ? s->stuck : absent,
+        .flapping = known ? s->flapping : absent,
     };
 }
 
@@ -538,7 +552,7 @@ static void write_nodes(FILE *out, const struct metric *m, const struct metrics_
 
 static void write_node_infos(FILE *out, const struct metric *m, const struct metrics_facts *f)
 {
-    char labels[LABELS_MAX], version[2 * STATUS_VERSION_MAX];
+    char labels[LABELS_MAX], version[3 * STATUS_VERSION_MAX + 8];
     for (uint32_t i = 0; i < f->facts->nodes->count; i++) {
         const struct node *n = &f->facts->nodes->nodes[i];
         escape_label(f->facts->status[i].version, version, sizeof version);
@@ -550,17 +564,11 @@ static void write_node_infos(FILE *out, const struct metric *m, const struct met
 
 /* ---- per process ---- */
 
-/* A healthd that stands by has a record beside that of the one that works. */
-static bool stands_by(const struct process_record *p)
-{
-    return p->kind == PROCESS_HEALTHD && p->id.slot == HEALTHD_STANDBY_SLOT;
-}
-
 static const char *kind_name(const struct process_record *p)
 {
     static const char *const names[] = {
         [PROCESS_ROUTER] = "router", [PROCESS_HEALTHD] = "healthd", [PROCESS_ADMIN] = "admin"};
-    return stands_by(p) ? "healthd_standby" : names[p->kind];
+    return census_stands_by(p) ? "healthd_standby" : names[p->kind];
 }
 
 /* kind, and which of a router's workers. */
@@ -666,7 +674,7 @@ static void write_process(FILE *out, const struct metric *m, const struct proces
         write_process_info(out, m, p);
     else if (m->per == PER_PROCESS)
         write_counted(out, m, p);
-    else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD && !stands_by(p))
+    else if (m->per == PER_HEALTHD && p->kind == PROCESS_HEALTHD && !census_stands_by(p))
         write_sample(out, m, "", field_of(m, p));
     else if (m->per == PER_REASON && router)
         write_reasons(out, m, p);

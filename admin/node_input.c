@@ -148,14 +148,15 @@ static void apply_member(const char *name, const json_t *value, enum node_input_
     }
 }
 
-static void check_whole(struct node *n, struct http_field_errors *errors)
+/* resolve: looking a name up may block for seconds. */
+static void check_whole(struct node *n, bool resolve, struct http_field_errors *errors)
 {
     char error[CONFIG_ERROR_MAX] = "";
     if (n->conf.rtmp[0] == '\0')
         http_field_errors_add(errors, "rtmp", "rtmp: must be given");
     else if (config_node_check(&n->conf, error) != ERR_OK)
         http_field_errors_add(errors, "", "%s", error);
-    else if (node_resolve(&n->conf, &n->addr) != ERR_OK)
+    else if (resolve && node_resolve(&n->conf, &n->addr) != ERR_OK)
         http_field_errors_add(errors, "rtmp", "rtmp: %s has no address", n->conf.rtmp);
 }
 
@@ -176,8 +177,9 @@ void node_input_apply(const json_t *body, enum node_input_mode mode, struct node
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)body, name, value)
         apply_member(name, value, mode, n, errors);
+    const bool same = mode == NODE_INPUT_PATCH && !json_object_get(body, "rtmp");
     if (errors->count == 0)
-        check_whole(n, errors);
+        check_whole(n, !same || n->addr.ss_family == 0, errors);
 }
 
 void node_input_state(const json_t *body, enum node_admin *out, struct http_field_errors *errors)

@@ -22,6 +22,7 @@ enum {
     KEEP_ALIVE_MS = 10000,  /* an event stream says something so often: else a client that is gone
                                goes unnoticed */
     SEND_TIMEOUTS = 6,      /* a reply may take as many request_timeouts to be taken */
+    ANSWER_LEAST_MS = 1000, /* and has so long even if others have no room */
     STREAMS_SHARE = 4,      /* of all connections a quarter may be event streams */
     DISCARD_MAX = 16, /* of a body that is too long, as many times the limit are read to the end for
                          the 413 */
@@ -31,12 +32,18 @@ enum {
 
 /* ---- connections ---- */
 
-enum conn_state { CONN_READING = 0, CONN_ANSWERING, CONN_STREAMING };
+enum conn_state {
+    CONN_READING = 0,
+    CONN_WAITING, /* for what a worker answers */
+    CONN_ANSWERING,
+    CONN_STREAMING,
+};
 
 struct conn {
     struct conn *prev, *next; /* in the order of their age */
     int fd;
     enum conn_state state;
+    uint64_t answering_ms; /* since when; monotonic */
     uint64_t deadline_ms;
     bool shut;
 };
@@ -61,7 +68,7 @@ struct exchange {
     uint64_t said_ms;
     char text[EVENT_TEXT_MAX];
     size_t text_len, text_sent;
-    bool resuming; /* events between `seen` and what is kept may be lost */
+    bool follows; /* events that are missing behind `seen` are told of */
 };
 
 struct server {
@@ -107,14 +114,22 @@ static void conn_reading(struct server *s, struct conn *c, uint64_t limit_ms)
     conn_append(s, c);
 }
 
+/* Whoever is slowest at asking goes; if nobody is, whoever is slowest at listening. */
 static void make_room(struct server *s)
 {
+    struct conn *worst = NULL;
     for (struct conn *c = s->oldest; c; c = c->next) {
-        if (c->state == CONN_READING && !c->shut) {
+        if (c->shut)
+            continue;
+        if (c->state == CONN_READING) {
             conn_shut(c);
             return;
         }
+        if (c->state == CONN_ANSWERING && (!worst || c->answering_ms < worst->answering_ms))
+            worst = c;
     }
+    if (worst && clock_mono_ms() - worst->answering_ms >= ANSWER_LEAST_MS)
+        conn_shut(worst);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
@@ -310,8 +325,9 @@ static enum MHD_Result send_reply(struct exchange *x)
     struct http_reply *r = &x->reply;
     if (x->conn) {
         x->conn->state = CONN_ANSWERING;
-        x->conn->deadline_ms =
-            clock_mono_ms() + SEND_TIMEOUTS * x->server->api->config->admin.request_timeout_ms;
+        x->conn->answering_ms = clock_mono_ms();
+        x->conn->deadline_ms = x->conn->answering_ms +
+                               SEND_TIMEOUTS * x->server->api->config->admin.request_timeout_ms;
     }
     if (r->shared)
         return queue(x, MHD_create_response_from_buffer(r->len, (void *)(uintptr_t)r->shared,
@@ -346,7 +362,7 @@ static enum MHD_Result start_stream(struct exchange *x)
     struct server *s = x->server;
     learn_last(s); /* what is older than this request is not new */
     x->seen = x->reply.after < s->last_event ? x->reply.after : s->last_event;
-    x->resuming = x->reply.after != UINT64_MAX && x->reply.after != 0; /* 0: all that is kept */
+    x->follows = x->reply.after != 0; /* 0: all that is kept */
     x->said_ms = clock_mono_ms();
     x->text_len = (size_t)snprintf(x->text, sizeof x->text, "retry: 1000\n\n");
     if (x->conn)
@@ -365,8 +381,10 @@ static enum MHD_Result give(struct exchange *x)
     case HTTP_REPLY_EVENTS:
         return start_stream(x);
     case HTTP_REPLY_WAIT:
-        if (x->conn)
+        if (x->conn) {
+            x->conn->state = CONN_WAITING;
             x->conn->deadline_ms = UINT64_MAX; /* the command has its own */
+        }
         list_exchange(x);
         suspend(x);
         return MHD_YES;
@@ -498,7 +516,7 @@ static bool append_event(void *arg, const struct store_event *e)
 {
     struct exchange *x = arg;
     size_t len = x->text_len;
-    if (x->resuming && e->id > x->seen + 1 &&
+    if (x->follows && e->id > x->seen + 1 &&
         !event_text_append_lost(e->id - 1, x->text, sizeof x->text, &len))
         return false;
     const bool wanted = !x->reply.without_sessions || !event_is_of_session(e);
@@ -508,7 +526,7 @@ static bool append_event(void *arg, const struct store_event *e)
         len = 0;
     }
     x->text_len = len;
-    x->resuming = false;
+    x->follows = true;
     x->seen = e->id;
     return true;
 }
@@ -530,7 +548,7 @@ static ssize_t read_events(void *cls, uint64_t pos, char *buf, size_t max)
 {
     struct exchange *x = cls;
     (void)pos;
-    if (x->text_sent == x->text_len)
+    if (x->text_sent == x->text_len && !x->ending)
         fill_text(x);
     const size_t left = x->text_len - x->text_sent, n = left < max ? left : max;
     if (n == 0) {
@@ -652,7 +670,7 @@ static int listen_on(const char *address, char *error)
         (void)snprintf(error, CONFIG_ERROR_MAX, "admin.listen: %s has no address", address);
         return -1;
     }
-    const int fd = open_socket(found);
+    const int fd = open_socket(net_listen_address(found));
     if (fd < 0)
         (void)snprintf(error, CONFIG_ERROR_MAX, "cannot listen on %s: %s", address,
                        strerror(errno));

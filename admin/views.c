@@ -257,7 +257,8 @@ json_t *view_process(const struct process_record *p, uint64_t now_ms)
                           view_time(p->beat_ms));
     const bool is_router = p->kind == PROCESS_ROUTER;
     if (!o || (is_router && !put_router(o, p)) ||
-        (p->kind == PROCESS_HEALTHD && !(put(o, "checks", number(p->checks)) &&
+        (p->kind == PROCESS_HEALTHD && !(put(o, "standby", json_boolean(census_stands_by(p))) &&
+                                         put(o, "checks", number(p->checks)) &&
                                          put(o, "check_failures", number(p->check_failures)) &&
                                          put(o, "transitions", number(p->transitions)))) ||
         (p->kind == PROCESS_ADMIN && !put(o, "requests", number(p->requests)))) {

@@ -1,12 +1,16 @@
 """The dashboard in a real Chromium, and the weir-admin that serves it."""
 
 import contextlib
+import http.server
 import os
 import pathlib
 import shutil
 import signal
 import tempfile
+import threading
 import time
+import urllib.error
+import urllib.request
 
 import nodes
 import procs
@@ -68,6 +72,49 @@ class Admin:
 
     def stop(self):
         self.proc.stop()
+
+
+class CuttingProxy:
+    """Between a browser and weir-admin: of the first answers to paths that begin so, half of the body comes."""
+
+    def __init__(self, admin, path, times):
+        self.tokens, self.path, self.times, self.cut = admin.tokens, path, times, 0
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                request = urllib.request.Request(admin.url + self.path[1:], headers=dict(self.headers))
+                try:
+                    answer = urllib.request.urlopen(request, timeout=procs.DEADLINE)
+                except urllib.error.HTTPError as refused:
+                    answer = refused
+                with answer:
+                    body = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in ("connection", "keep-alive"):
+                        self.send_header(name, value)
+                self.end_headers()
+                if self.path.startswith(proxy.path) and proxy.cut < proxy.times and answer.status == 200:
+                    proxy.cut += 1
+                    body = body[: len(body) // 2]
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(procs.DEADLINE)
 
 
 class Browser:

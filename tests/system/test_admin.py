@@ -1,6 +1,8 @@
 """The API of weir-admin, as HTTP clients see it: with a real store, real routers and real nodes."""
 
 import concurrent.futures
+import contextlib
+import http.client
 import os
 import random
 import signal
@@ -9,6 +11,7 @@ import statistics
 import time
 
 import admin as api
+import names
 import no_ipv6
 import procs
 import pytest
@@ -322,6 +325,50 @@ def test_slow_connections(admin):
         for s in slow:
             s.close()
     assert a.get("/healthz")["status"] == "ok"
+
+
+def test_slow_readers(admin):
+    """Those that ask and do not take their answers: others are served meanwhile."""
+    a = admin(admin={"max_connections": 16, "request_timeout": "60s"}, tokens={"ops": "write"})
+    slow = []
+    try:
+        for i in range(100):
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", a.port))
+            s.settimeout(procs.DEADLINE)
+            with contextlib.suppress(OSError):
+                s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 400)
+            slow.append(s)
+            time.sleep(0.02)  # each is being answered when the next one comes
+        time.sleep(1)
+        for _ in range(5):
+            started = time.monotonic()
+            procs.eventually(lambda: served(a), timeout=10, what="it is served")
+            assert time.monotonic() - started < 10
+    finally:
+        for s in slow:
+            s.close()
+
+
+def served(a):
+    try:
+        return a.ask("GET", "/healthz").status == 200
+    except (OSError, http.client.HTTPException):
+        return False  # it was the next to make room
+
+
+def test_a_name_that_cannot_be_looked_up_now(admin, tmp_path):
+    """Its weight can be changed all the same, and that waits for no name server."""
+    made_up = names.Names(tmp_path, unknown_ms=3000, media="127.0.0.9")
+    a = admin(env=made_up.env)
+    assert a.ask("PUT", "/api/v1/nodes/n1", {"rtmp": "media:1935"}).json["address"] == "127.0.0.9:1935"
+    made_up.set()
+    started = time.monotonic()
+    answer = a.ask("PATCH", "/api/v1/nodes/n1", {"weight": 0})
+    assert time.monotonic() - started < 2
+    assert answer.status == 200 and answer.json["weight"] == 0 and answer.json["address"] == "127.0.0.9:1935"
+    assert a.ask("PATCH", "/api/v1/nodes/n1", {"rtmp": "media:1936"}).status == 422
 
 
 def test_tokens_reload(admin):

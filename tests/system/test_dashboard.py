@@ -452,6 +452,17 @@ def test_says_when_its_facts_are_old(cluster, router, admin, browser):
     procs.eventually(lambda: not b.text("#stale"), what="the warning goes")
 
 
+def test_an_answer_that_is_cut_off_is_asked_for_again(cluster, router, admin, browser, stack):
+    """By a proxy, or a line that breaks: the list comes with the next one."""
+    r = router(cluster(1))
+    a = admin(r)
+    proxy = dashboard.CuttingProxy(a, "/api/v1/nodes?", times=1)
+    stack.append(proxy)
+    b = browser(proxy, "read")
+    b.row("nodes", "n1")
+    assert proxy.cut == 1
+
+
 def test_empty_states_say_what_to_do(router, admin, browser):
     r = router([])
     b = browser(admin(r), "read")

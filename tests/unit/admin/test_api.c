@@ -313,6 +313,8 @@ static void test_node_pages(void **state)
     expect(f, "items", "[]");
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/nodes?health=unknown&cursor=n1", NULL), 200);
     expect(f, "items/0/id", "n2");
+    assert_int_equal(ask(f, HTTP_GET, "/api/v1/nodes?state=drained", NULL), 400);
+    assert_int_equal(ask(f, HTTP_GET, "/api/v1/nodes?health=sick", NULL), 400);
 }
 
 static void test_node_health(void **state)
@@ -537,6 +539,15 @@ static void test_lookup(void **state)
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/lookup?app=live&name=a&kind=play", NULL), 200);
     expect(f, "node", "n2");
     expect(f, "reason", "claim");
+    struct stream_key key;
+    assert_int_equal(stream_key_parse("live/a", &key), ERR_OK);
+    uint64_t epoch = 0;
+    store_claim_get(f->store, &key, 30000, clock_wall_ms(), claimed, &epoch);
+    const struct claim_move move = {
+        .key = &key, .epoch = epoch, .next = "n1", .bound = UINT32_MAX, .now_ms = clock_wall_ms()};
+    store_claim_move(f->store, &move, claimed, NULL);
+    assert_int_equal(ask(f, HTTP_GET, "/api/v1/lookup?app=live&name=a&kind=play", NULL), 200);
+    expect(f, "node", "n1"); /* where players are sent while it moves */
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/lookup?app=live", NULL), 400);
     assert_int_equal(ask(f, HTTP_GET, "/api/v1/lookup?app=live&name=a&kind=watch", NULL), 400);
 }

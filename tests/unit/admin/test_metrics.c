@@ -39,6 +39,8 @@ static int setup(void **state)
         (void)snprintf(f->facts.status[i].id, NODE_ID_MAX, "n%03d", i);
     }
     strcpy(f->facts.status[1].version, "a \"b\" \\ c\nd");
+    strcpy(f->facts.status[3].version, "1\xff\xc3 \xc3\xa9\xe2\x82"); /* bytes that are no text */
+    f->facts.status[0].stuck = f->facts.status[3].stuck = true;
     for (uint32_t i = 0; i < WORKERS; i++) {
         struct process_record *p = &f->processes[i];
         *p = (struct process_record){.kind = PROCESS_ROUTER,
@@ -88,11 +90,14 @@ static void test_samples(void **state)
         "weir_workers 7",
         "weir_workers_behind 1",
         "weir_node_up{node=\"n001\"} 1",
-        "weir_node_latency_seconds{node=\"n000\"} 0.0015",
-        "weir_node_receive_bytes_per_second{node=\"n000\"} 10",
+        "weir_node_latency_seconds{node=\"n001\"} 0.0015",
+        "weir_node_receive_bytes_per_second{node=\"n001\"} 10",
+        "weir_node_stuck{node=\"n003\"} 1",
         "weir_node_limit_bytes_per_second{node=\"n000\"} 1000",
         "weir_node_checked_timestamp_seconds{node=\"n000\"} 1769890500.123",
         "weir_node_info{node=\"n001\",source=\"config\",version=\"a \\\"b\\\" \\\\ c\\nd\"} 1",
+        "weir_node_info{node=\"n003\",source=\"config\",version=\"1\uFFFD\uFFFD "
+        "\u00e9\uFFFD\uFFFD\"} 1",
         "weir_process_info{kind=\"router\",worker=\"r1/0\",version=\"1\"} 1",
         "weir_process_info{kind=\"healthd\",version=\"\"} 1",
         "weir_process_info{kind=\"healthd_standby\",version=\"\"} 1",
@@ -126,6 +131,8 @@ static void test_samples(void **state)
             fail_msg("not there: %s", lines[i]);
     }
     assert_null(strstr(text, "weir_node_up{node=\"n000\"}")); /* unknown is neither 1 nor 0 */
+    assert_null(strstr(text, "weir_node_stuck{node=\"n000\"}"));
+    assert_null(strstr(text, "weir_node_receive_bytes_per_second{node=\"n000\"}"));
     assert_null(strstr(text, "weir_router_sessions{worker=\"r1/1\"}")); /* the dead have none */
     free(text);
 }
