@@ -18,13 +18,17 @@ static uint32_t state_key(uint8_t type, uint8_t form, uint8_t track)
     return (uint32_t)type << 16 | (uint32_t)form << 8 | track;
 }
 
+#define SET_DATA_FRAME "@setDataFrame"
+
 static struct media_info inspect_data(const uint8_t *buf, size_t len)
 {
     struct media_info info = {.kind = MEDIA_FRAME, .class = CLASS_DATA};
-    const bool framed = opens_with(buf, len, "@setDataFrame");
-    if (framed || opens_with(buf, len, "onMetaData")) {
+    const bool prefixed = opens_with(buf, len, SET_DATA_FRAME);
+    const size_t skip = prefixed ? 3 + sizeof SET_DATA_FRAME - 1 : 0;
+    /* encoders put the same before events, too */
+    if (opens_with(buf + skip, len - skip, "onMetaData")) {
         info.kind = MEDIA_STATE;
-        info.state_key = state_key(RTMP_DATA_AMF0, framed, 0);
+        info.state_key = state_key(RTMP_DATA_AMF0, prefixed, 0);
     }
     return info;
 }
@@ -43,7 +47,8 @@ struct media_info media_inspect(const struct rtmp_msg *m)
     } else if (tag.sequence_header || tag.side_data) {
         info.kind = MEDIA_STATE;
         info.state_key = state_key(m->type, tag.side_data, tag.multitrack ? tag.track_id : 0);
-    } else if (tag.keyframe) {
+    } else if (tag.keyframe && (!tag.multitrack || tag.track_id == 0)) {
+        /* the other tracks have theirs when they like, and few players look at them */
         info.kind = MEDIA_KEYFRAME;
     }
     return info;

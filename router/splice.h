@@ -8,7 +8,7 @@
 
 #include "router/media.h"
 
-enum { SPLICE_STATES_MAX = 16 };
+enum { SPLICE_STATES_MAX = 24 };
 
 struct splice_count {
     bool seen;

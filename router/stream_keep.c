@@ -119,7 +119,7 @@ static void state_put(struct stream_keep *k, struct rtmp_msg *m, uint32_t key)
     uint32_t i = 0;
     while (i < k->state_count && k->state_keys[i] != key)
         i++;
-    if (i == STREAM_STATES_MAX)
+    if (i == STREAM_STATES_MAX || m->len > STREAM_STATE_BYTES_MAX)
         return;
     struct rtmp_msg *own = copy_of(m);
     if (!own)

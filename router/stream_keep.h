@@ -17,7 +17,10 @@
 #include "base/err.h"
 #include "router/media.h"
 
-enum { STREAM_STATES_MAX = 16 };
+enum {
+    STREAM_STATES_MAX = 24,             /* OBS has 16 tracks at most, each with a header */
+    STREAM_STATE_BYTES_MAX = 256 * 1024 /* a larger one is none: it is not kept for long */
+};
 
 #define NO_KEYFRAME UINT64_MAX
 

@@ -364,6 +364,53 @@ static void test_headless_until_a_keyframe(void **state)
     finish(&b);
 }
 
+/* Headers of many tracks are kept, what only looks like metadata is not, nor is what is too large.
+ */
+static void test_which_state_is_kept(void **state)
+{
+    (void)state;
+    static const char meta[] = "\x02\0\x0d@setDataFrame\x02\0\x0aonMetaData\x05";
+    static const char text[] = "\x02\0\x0d@setDataFrame\x02\0\x0aonTextData\x05";
+    static uint8_t large[STREAM_STATE_BYTES_MAX + 1] = {0x17, 0};
+    struct bed b = open_bed();
+    start(&b);
+    put(&b, RTMP_DATA_AMF0, meta, sizeof meta - 1, 0);
+    put(&b, RTMP_DATA_AMF0, text, sizeof text - 1, 0);
+    put(&b, RTMP_VIDEO, large, sizeof large, 0);
+    for (uint8_t track = 1; track < STREAM_STATES_MAX; track++) { /* OneTrack, SequenceStart */
+        const uint8_t header[] = {0x96, 0x00, 'a', 'v', 'c', '1', track, 1};
+        put(&b, RTMP_VIDEO, header, sizeof header, 0);
+    }
+    for (uint64_t ms = 0; ms < 20000; ms += 500)
+        key(&b, ms, 100);
+    assert_true(b.keep.first > STREAM_STATES_MAX);
+    assert_int_equal(b.keep.state_count, STREAM_STATES_MAX);
+    assert_int_equal(b.keep.states[0]->len, sizeof meta - 1);
+    for (uint32_t i = 0; i < b.keep.state_count; i++)
+        assert_true(b.keep.states[i]->len < sizeof large);
+    finish(&b);
+}
+
+/* Each track has its keyframes when it likes: what is kept begins with one of the first. */
+static void test_keyframes_of_other_tracks(void **state)
+{
+    (void)state;
+    static const uint8_t other[] = {0x96, 0x01, 'a', 'v', 'c', '1', 1, 9};
+    struct bed b = open_bed();
+    b.policy.reach_ms = 100;
+    start(&b);
+    key(&b, 0, 100);
+    inter(&b, 500, 100);
+    put(&b, RTMP_VIDEO, other, sizeof other, 1000);
+    inter(&b, 1500, 100);
+    inter(&b, 2000, 100);
+    assert_int_equal(b.keep.first, 0);
+    key(&b, 2500, 100);
+    inter(&b, 3000, 100);
+    assert_int_equal(b.keep.first, 5);
+    finish(&b);
+}
+
 static void put_late(struct bed *b, uint8_t type, const char *head, uint32_t time, uint64_t ms)
 {
     struct rtmp_msg *m = rtmp_msg_from_bytes(&b->pool, type, 1, time, head, 2);
@@ -426,6 +473,8 @@ int main(void)
         cmocka_unit_test(test_each_message_is_copied_once),
         cmocka_unit_test(test_no_memory_keeps_the_state),
         cmocka_unit_test(test_headless_until_a_keyframe),
+        cmocka_unit_test(test_which_state_is_kept),
+        cmocka_unit_test(test_keyframes_of_other_tracks),
         cmocka_unit_test(test_messages_of_one_time_stay_together),
         cmocka_unit_test(test_a_clock_that_stands_still),
     };
