@@ -33,18 +33,20 @@ static enum err resolve(const char *address, struct addrinfo **out, char *error)
     return ERR_OK;
 }
 
-static int bind_one(const struct addrinfo *ai, bool share)
+/* v6only: not the IPv4 clients of [::], which takes them too otherwise. */
+static int bind_one(const struct addrinfo *ai, bool v6only, bool share)
 {
-    const int on = 1, off = 0;
+    const int on = 1, v6 = v6only;
     const int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (ai->ai_family == AF_INET6) /* [::]:1935 takes IPv4 clients too */
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (ai->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6, sizeof v6);
     if (share)
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 &&
+        (!share || listen(fd, LISTEN_BACKLOG) == 0)) /* alone: nobody may come to that one */
         return fd;
     const int saved = errno;
     close(fd);
@@ -52,23 +54,40 @@ static int bind_one(const struct addrinfo *ai, bool share)
     return -1;
 }
 
-static enum err open_listener(const char *address, uint32_t workers, int fds[WORKERS_MAX],
-                              char *error)
+/* 0.0.0.0 is listed for the same port. */
+static bool has_v4_twin(const struct config *c, const char *address)
 {
-    struct addrinfo *ai = NULL;
-    enum err e = resolve(address, &ai, error);
+    char host[HOST_MAX];
+    uint16_t port, other;
+    if (config_split_address(address, DEFAULT_PORT, host, &port) != ERR_OK)
+        return false;
+    for (uint32_t i = 0; i < c->router.listen_count; i++)
+        if (config_split_address(c->router.listen[i].address, DEFAULT_PORT, host, &other) ==
+                ERR_OK &&
+            other == port && strcmp(host, "0.0.0.0") == 0)
+            return true;
+    return false;
+}
+
+static enum err open_listener(const struct config *c, const char *address, uint32_t workers,
+                              int fds[WORKERS_MAX], char *error)
+{
+    struct addrinfo *found = NULL;
+    enum err e = resolve(address, &found, error);
     if (e != ERR_OK)
         return e;
-    const int alone = bind_one(ai, false); /* would another process share it with us? */
+    const struct addrinfo *ai = net_listen_address(found);
+    const bool v6only = has_v4_twin(c, address);
+    const int alone = bind_one(ai, v6only, false); /* would another process share it with us? */
     e = alone < 0 ? ERR_IO : ERR_OK;
     if (alone >= 0)
         close(alone);
     for (uint32_t i = 0; i < workers && e == ERR_OK; i++)
-        if ((fds[i] = bind_one(ai, true)) < 0)
+        if ((fds[i] = bind_one(ai, v6only, true)) < 0)
             e = ERR_IO;
     if (e != ERR_OK)
         snprintf(error, CONFIG_ERROR_MAX, "cannot listen on %s: %s", address, strerror(errno));
-    freeaddrinfo(ai);
+    freeaddrinfo(found);
     return e;
 }
 
@@ -78,7 +97,8 @@ enum err listen_open(const struct config *c, uint32_t workers, struct listen_set
     out->listeners = c->router.listen_count;
     out->workers = workers;
     for (uint32_t i = 0; i < out->listeners; i++) {
-        const enum err e = open_listener(c->router.listen[i].address, workers, out->fds[i], error);
+        const enum err e =
+            open_listener(c, c->router.listen[i].address, workers, out->fds[i], error);
         if (e != ERR_OK) {
             listen_close(out, WORKERS_MAX);
             return e;

@@ -517,7 +517,7 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config, limits.unrouted_bytes)},
     {.path = "limits.connections",
-     .help = "Most client connections of the router; 0: no limit.",
+     .help = "Most client connections of the router, in equal shares for its workers; 0: no limit.",
      .initial = "20000",
      .type = KEY_COUNT,
      .max = 10000000,
@@ -563,9 +563,9 @@ const struct key_row key_rows[] = {
      .reloadable = true,
      FIELD(config, limits.session_rate_per_app)},
     {.path = "limits.memory",
-     .help =
-         "Memory for the data of all sessions of the router; 0: no limit. From three quarters of "
-         "it on less is kept for `failover`.",
+     .help = "Memory for the data of all sessions of the router, in equal shares for its workers; "
+             "0: no "
+             "limit. From three quarters of it on less is kept for `failover`.",
      .initial = "4GiB",
      .type = KEY_SIZE,
      .zero = true,

@@ -302,6 +302,38 @@ static bool same_address(const char *a, const char *b)
     return e_a == ERR_OK && e_b == ERR_OK && port_a == port_b && strcmp(host_a, host_b) == 0;
 }
 
+enum reach { REACH_ONE = 0, REACH_V4, REACH_ALL }; /* of what is listened on */
+
+static enum reach reach_of(const char *host)
+{
+    static const uint8_t any[16];
+    struct config_cidr addr;
+    if (host[0] == '\0')
+        return REACH_ALL;
+    if (config_parse_cidr(host, &addr) != ERR_OK)
+        return REACH_ONE;
+    if (memcmp(addr.addr, any, sizeof any) == 0)
+        return REACH_ALL;
+    return strcmp(host, "0.0.0.0") == 0 ? REACH_V4 : REACH_ONE;
+}
+
+/* One is among what the other takes. [::] beside 0.0.0.0 takes IPv6 only. */
+static bool overlap(const char *a, const char *b)
+{
+    char host_a[HOST_MAX], host_b[HOST_MAX];
+    uint16_t port_a = 0, port_b = 0;
+    struct config_cidr addr;
+    if (config_split_address(a, 0, host_a, &port_a) != ERR_OK ||
+        config_split_address(b, 0, host_b, &port_b) != ERR_OK || port_a != port_b)
+        return false;
+    const enum reach reach_a = reach_of(host_a), reach_b = reach_of(host_b);
+    if (reach_a == REACH_ALL || reach_b == REACH_ALL)
+        return reach_a != REACH_V4 && reach_b != REACH_V4;
+    const bool v4_a = config_parse_cidr(host_a, &addr) == ERR_OK && !strchr(host_a, ':');
+    const bool v4_b = config_parse_cidr(host_b, &addr) == ERR_OK && !strchr(host_b, ':');
+    return v4_a && v4_b && (reach_a == REACH_V4 || reach_b == REACH_V4);
+}
+
 static enum err check_listens(const struct loader *l)
 {
     const struct config_router *r = &l->c->router;
@@ -310,12 +342,15 @@ static enum err check_listens(const struct loader *l)
         char shown[SHOWN_MAX];
         const struct tree_node *item = item_at(list, i);
         for (uint32_t k = 0; k < i; k++) {
-            if (!same_address(r->listen[i].address, r->listen[k].address))
+            const bool same = same_address(r->listen[i].address, r->listen[k].address);
+            if (!same && !overlap(r->listen[i].address, r->listen[k].address))
                 continue;
             snprintf(shown, sizeof shown, "router.listen[%u].address", i);
             return refuse(
                 l, child(item, "address", 7)->mark, shown,
-                "found %s, which router.listen[%u] has already; allowed: each address once",
+                same ? "found %s, which router.listen[%u] has already; allowed: each address once"
+                     : "found %s, which with router.listen[%u] is listened on twice; "
+                       "allowed: every address of a port, or single ones",
                 r->listen[i].address, k);
         }
         if (r->listen[i].proxy_protocol == LISTEN_PROXY_REQUIRED && r->listen[i].trust.count == 0) {
