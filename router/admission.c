@@ -56,15 +56,18 @@ static void group_of(const uint8_t addr[16], uint8_t out[METER_NAME_BYTES])
         memset(out + 8, 0, 8);
 }
 
-enum close_why admission_identify(struct admission *a, const uint8_t addr[16], uint64_t now_ms)
+enum close_why admission_identify(struct admission *a, const uint8_t addr[16], uint64_t now_ms,
+                                  bool *counted)
 {
     const struct admission_limits *l = &a->limits;
     uint8_t group[METER_NAME_BYTES];
+    *counted = false;
     if (!l->per_address && !l->rate_per_address)
         return WHY_NONE;
     group_of(addr, group);
     switch (meter_enter(&a->addresses, group, l->per_address, l->rate_per_address, now_ms)) {
     case METER_COUNTED:
+        *counted = true;
         break;
     case METER_MANY:
         return WHY_LIMIT_ADDRESS;
@@ -80,7 +83,7 @@ void admission_leave(struct admission *a, const uint8_t addr[16])
     a->connections--;
     if (!addr)
         return;
-    group_of(addr, group); /* limits may have been switched on since it came: then there is none */
+    group_of(addr, group);
     meter_leave(&a->addresses, group);
 }
 

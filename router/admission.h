@@ -45,10 +45,11 @@ bool admission_is_crowded(const struct admission *a);
  * counted). */
 MUST_CHECK enum close_why admission_connect(struct admission *a);
 /* Its client's address is known (after the PROXY header). addr: 16 bytes, v4 mapped; an IPv6 client
- * counts as its /64. WHY_NONE, WHY_LIMIT_ADDRESS or WHY_LIMIT_RATE (then not counted). */
+ * counts as its /64. WHY_NONE, WHY_LIMIT_ADDRESS or WHY_LIMIT_RATE (then not counted,
+ * as where there is no such limit). */
 MUST_CHECK enum close_why admission_identify(struct admission *a, const uint8_t addr[16],
-                                             uint64_t now_ms);
-/* The connection ends; addr NULL: was not (successfully) identified. */
+                                             uint64_t now_ms, bool *counted);
+/* The connection ends; addr NULL: was not counted under one. */
 void admission_leave(struct admission *a, const uint8_t addr[16]);
 
 /* It publishes or plays a stream (its name without a vhost). WHY_NONE, WHY_LIMIT_APP or

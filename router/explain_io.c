@@ -96,7 +96,7 @@ int explain_stream(const struct config *config, const char *stream)
     const struct place_request req = {
         .key = &key,
         .kind = PLACE_PUBLISH,
-        .owner = is_live ? f.claim.node : NULL,
+        .owner = is_live ? claim_serving(&f.claim) : NULL,
         .hint = f.e == ERR_OK && f.claim.state == CLAIM_HINT ? f.claim.node : NULL,
         .now_wall_ms = clock_wall_ms(),
         .now_mono_ms = clock_mono_ms(),

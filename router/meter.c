@@ -54,9 +54,9 @@ static enum err rehash(struct meter *m, uint64_t now_ms)
     for (uint32_t i = 0; i < m->cap; i++)
         live += m->entries[i].used && !idle(&m->entries[i], now_ms);
     uint32_t cap = FIRST_CAP;
-    while (cap < live * 4)
+    while (cap < live * 4 && cap < ENTRIES_MAX)
         cap *= 2;
-    if (cap > ENTRIES_MAX)
+    if (live > ENTRIES_MAX / 4 * 3)
         return ERR_LIMIT;
     struct meter_entry *entries = calloc(cap, sizeof *entries);
     if (!entries)
@@ -69,6 +69,12 @@ static enum err rehash(struct meter *m, uint64_t now_ms)
     m->cap = cap;
     m->count = live;
     return ERR_OK;
+}
+
+/* The largest table is filled further: what it can be emptied of is looked for seldom. */
+static bool is_crowded(const struct meter *m)
+{
+    return m->cap < ENTRIES_MAX ? m->count * 2 >= m->cap : m->count >= m->cap / 8 * 7;
 }
 
 /* Spends one of the rate. */
@@ -86,9 +92,12 @@ static bool spend(struct meter_entry *e, uint32_t rate, uint64_t now_ms)
 enum meter_result meter_enter(struct meter *m, const uint8_t name[METER_NAME_BYTES], uint32_t most,
                               uint32_t rate, uint64_t now_ms)
 {
-    if (m->count * 2 >= m->cap && rehash(m, now_ms) != ERR_OK)
-        return METER_MANY;
-    struct meter_entry *e = find(m->entries, m->cap, name);
+    struct meter_entry *e = m->cap ? find(m->entries, m->cap, name) : NULL;
+    if (!e || (!e->used && is_crowded(m))) {
+        if (rehash(m, now_ms) != ERR_OK)
+            return METER_MANY;
+        e = find(m->entries, m->cap, name);
+    }
     if (!e->used) {
         memcpy(e->name, name, METER_NAME_BYTES);
         e->used = true;

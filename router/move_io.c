@@ -10,7 +10,7 @@
 #include "router/record_io.h"
 
 enum {
-    MOVES_LOOK_MS = 60000,   /* after a change of the nodes */
+    MOVES_LOOK_MS = 60000,   /* after a change of the nodes, or the last session found */
     MOVES_REST_MS = 500,     /* after a look that found none */
     MOVES_LOOKS_PER_MS = 4,  /* sessions: and longer where there are many of them */
     MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
@@ -267,16 +267,6 @@ static bool note_generation(void *arg, const struct node_status *st)
     return true;
 }
 
-void move_read_addresses(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->nodes->count; i++) {
-        struct node_notes *n = &w->nodes->nodes[i].notes;
-        if (n->readdressed)
-            n->reloaded_ms = clock_mono_ms();
-        n->readdressed = false;
-    }
-}
-
 void move_read_generations(struct worker *w)
 {
     (void)worker_store_ok(w, store_status_list(w->store, note_generation, w), "node status");
@@ -287,13 +277,17 @@ static bool must_leave(const struct node *n) /* NULL: it is in the list no more 
     return !n || n->admin != NODE_ENABLED || n->leaving;
 }
 
-/* It may have a process of the node that nobody reaches any more: one that was dialled between the
- * change and our hearing of it may have the new one. */
+/* It may have a process of the node that nobody reaches any more, or the node is at another address
+ * now. One that was dialled between a reload and our hearing of it may have the new process. */
 static bool is_outdated(const struct session_conn *c, const struct node *n, uint64_t now_ms)
 {
     const struct session *s = &c->s;
-    return n && n->notes.reloaded_ms != 0 && s->current >= 0 &&
-           c->nodes[s->current].dialled_ms < n->notes.reloaded_ms &&
+    if (!n || s->current < 0)
+        return false;
+    const struct node_socket *link = &c->nodes[s->current];
+    if (n->addr.ss_family != 0 && node_address_hash(&n->addr) != link->address)
+        return true;
+    return n->notes.reloaded_ms != 0 && link->dialled_ms < n->notes.reloaded_ms &&
            now_ms >= n->notes.reloaded_ms + RELOAD_SETTLE_MS;
 }
 
@@ -337,9 +331,11 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
     const struct session *s = &c->s;
     const bool leave = must_leave(node_table_get(w->nodes, s->node));
     c->move_after_ms = now_ms + MOVE_AGAIN_MS;
+    if (leave && !place_finds_another(c))
+        return false;
     if (s->kind == SESSION_PLAY && w->store)
         move_waiting_player(c);
-    if (s->kind == SESSION_PLAY || (leave && !place_finds_another(c)))
+    if (s->kind == SESSION_PLAY)
         return false;
     session_post(c, &(struct session_event){.kind = SE_MOVE,
                                             .cause = leave ? REHOME_DRAIN : REHOME_RELOAD,
@@ -369,12 +365,18 @@ static bool should_move(const struct session_conn *c, const struct node *n, uint
     return c->s.node[0] != '\0' && !c->s.seat.share && (must_leave(n) || is_outdated(c, n, now_ms));
 }
 
+/* One that was told may have taken the next one with it: then from the first again. */
+static struct session_conn *go_on(const struct worker *w, struct session_conn *next)
+{
+    return next && next->dead ? w->conns : next;
+}
+
 /* False: there is nobody who should. */
 static bool move_publishers(struct worker *w, uint64_t now_ms)
 {
     bool any = false;
     uint32_t leaving = 0;
-    for (struct session_conn *c = w->conns, *next; c; c = next) {
+    for (struct session_conn *c = w->conns, *next; c; c = go_on(w, next)) {
         next = c->next;
         const struct node *n = node_table_get(w->nodes, c->s.node);
         if (!should_move(c, n, now_ms))
@@ -422,10 +424,12 @@ void move_planned(struct worker *w)
     w->moves_allowed += per_turn;
     if (w->moves_allowed > per_turn + 1)
         w->moves_allowed = per_turn + 1;
-    if (move_publishers(w, now_ms))
+    if (move_publishers(w, now_ms)) {
+        w->moves_until_ms = now_ms + MOVES_LOOK_MS; /* there may be more than a minute's worth */
         move_players(w, now_ms);
-    else
+    } else {
         w->moves_rest_until_ms = now_ms + MOVES_REST_MS + w->conn_count / MOVES_LOOKS_PER_MS;
+    }
 }
 
 /* ---- commands ---- */
@@ -445,13 +449,12 @@ static const char *why_not_to(const struct session_conn *c, const char *node)
     return must_leave(n) ? "that node is being drained, or is disabled" : NULL;
 }
 
-/* What came of it, for people. NULL: nothing, *failed says why. */
-static const char *carry_out_for(struct session_conn *c, const struct store_command *cmd,
-                                 const char **failed)
+/* What will have come of it, for people. NULL: it cannot be done, *failed says why. */
+static const char *outcome_of(const struct session_conn *c, const struct store_command *cmd,
+                              const char **failed)
 {
     switch (cmd->kind) {
     case COMMAND_KICK:
-        session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = WHY_KICKED});
         return "closed";
     case COMMAND_MOVE:
         *failed = c->s.state == SESS_REHOME ? "the stream is being moved already"
@@ -462,16 +465,22 @@ static const char *carry_out_for(struct session_conn *c, const struct store_comm
         if (c->w->env.failover->max_moves == 0)
             return NULL;
         *failed = why_not_to(c, cmd->node);
-        if (*failed)
-            return NULL;
-        session_post(c, &(struct session_event){
-                            .kind = SE_MOVE, .cause = REHOME_COMMAND, .node = cmd->node});
-        return "moving";
+        return *failed ? NULL : "moving";
     }
     return NULL;
 }
 
-static bool carry_out(void *arg, const struct store_command *cmd)
+static void carry_out(struct session_conn *c, const struct store_command *cmd)
+{
+    struct session_event ev = {.kind = SE_CLOSE, .why = WHY_KICKED};
+    if (cmd->kind == COMMAND_MOVE)
+        ev = (struct session_event){.kind = SE_MOVE, .cause = REHOME_COMMAND, .node = cmd->node};
+    session_post(c, &ev);
+}
+
+/* What is answered is written first: a command that was withdrawn meanwhile, or whose answer cannot
+ * be written, is not carried out. */
+static bool run_command(void *arg, const struct store_command *cmd)
 {
     struct worker *w = arg;
     const char *failed = "no such session", *done = NULL;
@@ -479,11 +488,13 @@ static bool carry_out(void *arg, const struct store_command *cmd)
     while (c && c->s.id != cmd->session)
         c = c->next;
     if (c)
-        done = carry_out_for(c, cmd, &failed);
+        done = outcome_of(c, cmd, &failed);
     const enum err e = store_command_finish(w->store, cmd->id, done ? COMMAND_DONE : COMMAND_FAILED,
                                             done ? done : failed);
     if (e != ERR_NOT_FOUND && e != ERR_CONFLICT) /* else it was withdrawn */
         (void)worker_store_ok(w, e, "command");
+    if (done && e == ERR_OK)
+        carry_out(c, cmd);
     return true;
 }
 
@@ -491,7 +502,8 @@ void move_run_commands(struct worker *w)
 {
     if (w->store)
         (void)worker_store_ok(
-            w, store_commands_pending(w->store, &w->id, clock_wall_ms(), carry_out, w), "commands");
+            w, store_commands_pending(w->store, &w->id, clock_wall_ms(), run_command, w),
+            "commands");
 }
 
 /* ---- pings ---- */
@@ -500,7 +512,7 @@ enum { NODE_PINGS_PER_S = 25 }; /* a node is asked so often, however many links 
 
 void move_suspect(struct session_conn *c)
 {
-    for (struct session_conn *other = c->w->conns, *next; other; other = next) {
+    for (struct session_conn *other = c->w->conns, *next; other; other = go_on(c->w, next)) {
         next = other->next;
         if (other != c && strcmp(other->s.node, c->s.node) == 0)
             session_post(other, &(struct session_event){.kind = SE_SUSPECT});
@@ -530,7 +542,7 @@ void move_space_pings(struct worker *w)
     for (const struct session_conn *c = w->conns; c; c = c->next)
         if ((n = linked_node(c)))
             links[n - w->nodes->nodes]++;
-    for (struct session_conn *c = w->conns, *next; c; c = next) {
+    for (struct session_conn *c = w->conns, *next; c; c = go_on(w, next)) {
         next = c->next;
         if ((n = linked_node(c)))
             space_pings(c, links[n - w->nodes->nodes] * UINT64_C(1000) / NODE_PINGS_PER_S);

@@ -22,8 +22,6 @@ void move_suspect(struct session_conn *c);       /* ACT_SUSPECT */
 void move_space_pings(struct worker *w);
 /* Begins the moves that draining nodes and reloaded ones call for, so many at a time. */
 void move_planned(struct worker *w);
-/* The node list was read: a node at another address is another process. */
-void move_read_addresses(struct worker *w);
 /* What healthd saw of the nodes' processes, once a second. */
 void move_read_generations(struct worker *w);
 /* Carries out what the API asks of this worker. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "base/net_io.h"
 #include "base/notify_io.h"
 #include "base/privilege_io.h"
 #include "base/run_clock.h"
@@ -57,6 +58,7 @@ struct parent {
     sigset_t signals; /* blocked; a worker unblocks them when its handlers are in place */
     int id_lock; /* while others with our id may not start; -1: they may. Workers have it for the
                     slots */
+    bool began;  /* all workers have started once */
     bool stopping, failed;
     uint64_t killed_ms;                   /* one that had hung, by the run clock; 0: none */
     struct run_clock clock;               /* after a pause of the machine no worker has hung */
@@ -72,10 +74,18 @@ static uint64_t now_ms(struct parent *p)
 
 static void ping_watchdog(struct parent *p)
 {
-    if (p->watchdog_ms == 0 || clock_mono_ms() < p->watchdog_at_ms)
+    if (p->watchdog_ms == 0)
         return;
     notify_send("WATCHDOG=1");
     p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
+}
+
+/* systemd waits so long from now on, for the beginning of a router that has not begun. */
+static void expect_name(struct parent *p)
+{
+    ping_watchdog(p);
+    if (!p->began)
+        notify_send("EXTEND_TIMEOUT_USEC=30000000");
 }
 
 static struct shared_address known_address(const struct shared_address *list, uint32_t count,
@@ -96,6 +106,7 @@ static void resolve_nodes(struct parent *p, const struct config *c)
     p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
     for (uint32_t i = 0; i < p->shared->address_count; i++) {
         struct shared_address *a = &p->shared->addresses[i];
+        expect_name(p);
         *a = known_address(before, count, c->nodes[i].id);
         memcpy(a->id, c->nodes[i].id, sizeof a->id);
         if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK) {
@@ -103,7 +114,6 @@ static void resolve_nodes(struct parent *p, const struct config *c)
             LOG(&p->log, LOG_WARN, EV_NODE_UNRESOLVED, log_text(K_NODE, c->nodes[i].id),
                 log_text(K_ADDRESS, c->nodes[i].rtmp));
         }
-        ping_watchdog(p);
     }
 }
 
@@ -316,6 +326,7 @@ static void stop(struct parent *p)
             log_u64(K_MS, p->config->router.shutdown_grace_ms));
     }
     p->stopping = true;
+    atomic_fetch_add(&p->shared->stops, 1);
     signal_workers(p, SIGTERM);
 }
 
@@ -335,7 +346,8 @@ static void turn(struct parent *p)
     kill_hung(p, now);
     restart_dead(p, now);
     atomic_fetch_add(&p->shared->lines_lost, log_count_lost(&p->log));
-    ping_watchdog(p);
+    if (clock_mono_ms() >= p->watchdog_at_ms)
+        ping_watchdog(p);
 }
 
 /* ---- beginning and end ---- */
@@ -448,7 +460,7 @@ int parent_run(const char *path, struct config *config)
     p->workers = config->router.workers ? config->router.workers : workers_auto();
     p->watchdog_ms = watchdog_interval_ms();
     log_init(&p->log, log_open(STDERR_FILENO), config->log.level, config->log.format);
-    setenv("RES_OPTIONS", "timeout:2 attempts:2", 0); /* no reload is to wait for minutes */
+    net_resolve_briefly();
     block_signals(p);
     raise_descriptor_limit();
     const bool prepared = prepare(p, error), started = prepared && start_all(p);
@@ -456,6 +468,7 @@ int parent_run(const char *path, struct config *config)
         snprintf(error, sizeof error, "a worker did not start; its log lines say why");
         stop(p);
     } else if (started && !p->stopping) {
+        p->began = true;
         LOG(&p->log, LOG_INFO, EV_ROUTER_STARTED, log_text(K_VERSION, WEIR_VERSION),
             log_text(K_FILE, path), log_u64(K_WORKERS, p->workers),
             log_u64(K_NODES, config->node_count),

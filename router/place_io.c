@@ -317,6 +317,7 @@ static void decide(struct session_conn *c)
         return;
     }
     const uint64_t now_wall_ms = clock_wall_ms();
+    const bool leaves_well = publisher && rehome && s->rehome.planned;
     const char *owner = c->found_live && !own ? claim_serving(&c->s.stream->found) : NULL;
     const bool lags = owner && claim_may_lag(c, owner);
     const uint32_t shared = s->leads ? s->leads->count : 0; /* whose players have the records */
@@ -330,12 +331,14 @@ static void decide(struct session_conn *c)
         .next = own ? c->s.stream->found.next : NULL,
         .exclude = lags ? &s->failed_node : s->stream->excluded,
         .exclude_count = lags ? 1 : s->excluded_count,
+        .calm = leaves_well,
         .now_wall_ms = now_wall_ms,
         .now_mono_ms = clock_mono_ms(),
     };
     struct place_result r;
     place(w->nodes, &w->config->placement, &req, NULL, &r);
-    log_panic(w, r.panic);
+    if (!leaves_well)
+        log_panic(w, r.panic);
     c->astray = !publisher && r.node && owner && strcmp(owner, r.node->conf.id) != 0;
     if (!r.node)
         nowhere(c);
@@ -352,9 +355,10 @@ bool place_finds_another(const struct session_conn *c)
     struct worker *w = c->w;
     const struct place_request req = {
         .key = &c->s.key,
-        .kind = PLACE_PUBLISH,
+        .kind = c->s.kind == SESSION_PUBLISH ? PLACE_PUBLISH : PLACE_PLAY,
         .exclude = &c->s.node,
         .exclude_count = 1,
+        .calm = true,
         .now_wall_ms = clock_wall_ms(),
         .now_mono_ms = clock_mono_ms(),
     };
@@ -382,13 +386,6 @@ static void on_claim_read(void *arg, enum err e, const struct claim *claim)
     decide(c);
 }
 
-/* What this machine has too little of is not the node's fault. */
-static bool is_our_fault(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
-           error == EADDRNOTAVAIL;
-}
-
 /* Others of this worker try the node last for a second; healthd hears of it and looks for itself.
  */
 void place_node_failed(struct session_conn *c)
@@ -402,7 +399,7 @@ void place_node_failed(struct session_conn *c)
         !c->undialled && (s->last_fail == FAIL_DIAL || s->last_fail == FAIL_DIAL_TIMEOUT ||
                           s->last_fail == FAIL_DIED);
     const int error = dial ? c->dial_error : 0;
-    struct node *n = dial && !is_our_fault(error) ? node_table_find(w->nodes, id) : NULL;
+    struct node *n = dial && !socket_error_is_ours(error) ? node_table_find(w->nodes, id) : NULL;
     w->process.failed_dials += dial;
     if (n) {
         const uint64_t now = clock_mono_ms();
@@ -491,11 +488,11 @@ void place_release(struct session_conn *c)
     if (ended->epoch == 0 || !w->store) {
         record_delete(c);
         share_left(c);
-        if (c->s.kind == SESSION_PLAY) /* others may have been waiting for this one only */
+        if (ended->kind == SESSION_PLAY) /* others may have been waiting for this one only */
             audience_changed(w, &ended->key);
         return;
     }
-    place_count_stream(w, c->s.node, false);
+    place_count_stream(w, ended->node, false);
     const struct claim_end end = {.key = &ended->key,
                                   .epoch = ended->epoch,
                                   .keep = ended->keep_hint,
@@ -517,8 +514,8 @@ void place_handed_over(struct session_conn *c)
     w->process.taken_over++;
     LOG(&w->log, LOG_INFO, EV_STREAM_TAKEN_OVER, log_u64(K_SID, c->s.id),
         log_text(K_CLIENT, c->client),
-        log_text(K_STREAM, worker_stream_text(w, &ended->key, stream)), log_text(K_NODE, c->s.node),
-        log_u64(K_EPOCH, ended->epoch));
+        log_text(K_STREAM, worker_stream_text(w, &ended->key, stream)),
+        log_text(K_NODE, ended->node), log_u64(K_EPOCH, ended->epoch));
     if (!w->store || ended->epoch == 0)
         return;
     const enum err e = store_claim_handed_over(w->store, &ended->key, ended->epoch);

@@ -9,8 +9,7 @@ void place_node_failed(struct session_conn *c); /* ACT_NODE_FAILED */
 void place_session(struct session_conn *c);     /* ACT_PLACE; answers by session_post() */
 void place_release(struct session_conn *c);     /* ACT_RELEASE */
 void place_handed_over(struct session_conn *c); /* ACT_HANDED_OVER */
-/* A publisher: there is a node, by what is known now, that could take it from the one where it is.
- */
+/* There is a node, by what is known now, that could take it from the one where it is. */
 bool place_finds_another(const struct session_conn *c);
 /* A live publisher that was placed while the store could not be written. Its claim is taken now, in
  * place of what was there then; if another one is there meanwhile, that is the publisher and this

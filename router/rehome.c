@@ -11,6 +11,7 @@ enum {
     REFUSED_AGAIN_MS = 10000, /* a second end within this is a refusal, if the node is well */
     MOVES_WINDOW_MS = 60000,
     RELOAD_TRY_MS = 3000, /* an old process has stopped listening by then */
+    HOOK_ASKED_MS = 500,  /* a node that is well has answered a ping by then */
 };
 
 bool rehome_enabled(const struct session *s)
@@ -149,14 +150,24 @@ static void exclude(struct session *s, const char *node)
 
 /* ---- a move begins ---- */
 
-static bool too_many_moves(struct session *s, uint64_t now_ms)
+static void note_now(struct session_rehome *r, uint64_t now_ms)
 {
-    struct session_rehome *r = &s->rehome;
     if (r->moves == 0 || now_ms - r->moves_since_ms > MOVES_WINDOW_MS) {
         r->moves = 0;
         r->moves_since_ms = now_ms;
     }
-    return r->moves++ >= s->env->failover->max_moves;
+}
+
+static bool too_many_moves(struct session *s, uint64_t now_ms)
+{
+    note_now(&s->rehome, now_ms);
+    return s->rehome.moves++ >= s->env->failover->max_moves;
+}
+
+static void end_moves(struct session *s, uint64_t now_ms)
+{
+    session_refuse(s, WHY_MAX_MOVES, "NetStream.Publish.Failed",
+                   "the stream has lost too many media nodes", now_ms);
 }
 
 void rehome_begin(struct session *s, enum rehome_cause cause, uint64_t now_ms)
@@ -185,8 +196,7 @@ static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t 
 {
     struct session_rehome *r = &s->rehome;
     if (too_many_moves(s, now_ms)) {
-        session_refuse(s, WHY_MAX_MOVES, "NetStream.Publish.Failed",
-                       "the stream has lost too many media nodes", now_ms);
+        end_moves(s, now_ms);
         return;
     }
     const bool refusal = rehome_may_be_refusal(s, cause, now_ms);
@@ -230,9 +240,13 @@ void rehome_planned(struct session *s, enum rehome_cause cause, const char *node
     struct session_rehome *r = &s->rehome;
     if (!rehome_enabled(s) || s->state != SESS_RELAY || s->kind != SESSION_PUBLISH)
         return;
+    note_now(r, now_ms);
+    if (r->moves > s->env->failover->max_moves)
+        return; /* too many nodes have not survived it: it stays where it is for a while */
     rehome_begin(s, cause, now_ms);
     s->actions |= ACT_REHOMING;
     r->planned = true;
+    r->named = cause != REHOME_RELOAD && node[0] != '\0';
     if (cause == REHOME_RELOAD) {
         rehome_dial(s, s->node, RH_LINK, now_ms);
         return;
@@ -310,7 +324,7 @@ void rehome_unplaced(struct session *s, uint64_t now_ms)
 {
     if (s->rehome.phase != RH_LOOKUP)
         return;
-    if (s->rehome.planned) {
+    if (s->rehome.planned && s->kind == SESSION_PUBLISH) {
         rehome_stay(s, now_ms);
         return;
     }
@@ -335,6 +349,7 @@ void rehome_node_connected(struct session *s, const struct session_event *ev, ui
     /* its answer says that the node has our play (rehoming-notes 2) */
     if (e == ERR_OK && s->kind == SESSION_PLAY && s->rehome.phase == RH_LINK)
         e = rtmp_link_send_user(&n->link, RTMP_PING_REQUEST, (uint32_t)now_ms, 0);
+    s->rehome.linked_ms = now_ms;
     if (e != ERR_OK)
         session_close(s, WHY_LIMIT_MEMORY, now_ms);
 }
@@ -422,6 +437,8 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
     rehome_close_fresh(s);
     r->suspect = false;
     s->last_fail = denied && !began ? FAIL_REFUSED : fail; /* a hook says no by closing, too */
+    const bool lost = s->kind == SESSION_PUBLISH && began && fail != FAIL_FULL;
+    const bool too_many = lost && too_many_moves(s, now_ms);
     if (fail == FAIL_REFUSED && !known_stream) {
         session_refused_by_node(s, now_ms);
         return;
@@ -435,6 +452,14 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
     exclude(s, r->node);
     memcpy(s->failed_node, r->node, sizeof s->failed_node);
     s->actions |= ACT_NODE_FAILED;
+    if (r->planned && s->kind == SESSION_PUBLISH && (too_many || r->named)) {
+        rehome_stay(s, now_ms); /* it was sent to that node, and nowhere else */
+        return;
+    }
+    if (too_many) {
+        end_moves(s, now_ms);
+        return;
+    }
     if (s->kind == SESSION_PLAY) {
         if (r->publication != 0) /* the claim says where it is */
             s->excluded_count = 0;
@@ -454,6 +479,22 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
 }
 
 /* ---- time ---- */
+
+/* The publisher's new node has not answered yet. Its hook may take long: the node is asked whether
+ * it is well itself, and then has as long as for a stream that begins. True: it is waited for. */
+static bool wait_for_hook(struct session *s, uint64_t now_ms)
+{
+    const struct node_link *n = rehome_fresh_link(s);
+    if (s->kind != SESSION_PUBLISH || s->rehome.phase != RH_LINK || !n || n->state != NODE_COMMAND)
+        return false;
+    const bool asked = s->rehome.pings_due > 0;
+    if (asked && (!rehome_new_node_has_read(s) ||
+                  now_ms - s->rehome.linked_ms >= s->env->router->answer_timeout_ms))
+        return false;
+    s->phase_deadline_ms = now_ms + (asked ? s->env->failover->stall_ms : HOOK_ASKED_MS);
+    rehome_ask_new_node(s, now_ms);
+    return true;
+}
 
 void rehome_phase_deadline(struct session *s, uint64_t now_ms)
 {
@@ -475,6 +516,8 @@ void rehome_phase_deadline(struct session *s, uint64_t now_ms)
     case RH_LINK:
     case RH_CHECK: {
         const struct node_link *n = rehome_fresh_link(s);
+        if (wait_for_hook(s, now_ms))
+            break;
         rehome_node_failed(
             s, n && n->state == NODE_COMMAND ? FAIL_ANSWER_TIMEOUT : FAIL_DIAL_TIMEOUT, now_ms);
         break;

@@ -30,6 +30,9 @@ void rehome_stay(struct session *s, uint64_t now_ms);
 /* ---- rehome_replay.c ---- */
 
 void rehome_ask_audience(struct session *s);
+/* The publisher's new node: it has read what was sent before this once it has answered. */
+void rehome_ask_new_node(struct session *s, uint64_t now_ms);
+bool rehome_new_node_has_read(const struct session *s);
 /* The next batch is due. */
 void rehome_replay_batch(struct session *s, uint64_t now_ms);
 

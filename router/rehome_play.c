@@ -6,15 +6,17 @@
 
 /* ---- what nodes have to hear again ---- */
 
-/* The last of each kind counts. */
+/* The last of each kind counts. They are copied: for as long as the player stays they would hold
+ * the block that they have come in. */
 void rehome_remember(struct session *s, struct rtmp_msg *m)
 {
     const uint8_t *payload;
     struct rtmp_command cmd;
     int kind = 0; /* user control: the buffer length */
+    if (rtmp_msg_flatten(m, &payload) != ERR_OK)
+        return;
     if (m->type == RTMP_COMMAND_AMF0) {
-        if (rtmp_msg_flatten(m, &payload) != ERR_OK ||
-            rtmp_command_parse(payload, m->len, &cmd) != PARSE_OK)
+        if (rtmp_command_parse(payload, m->len, &cmd) != PARSE_OK)
             return;
         kind = cmd.kind == RTMP_CMD_PAUSE           ? 1
                : cmd.kind == RTMP_CMD_RECEIVE_AUDIO ? 2
@@ -23,8 +25,10 @@ void rehome_remember(struct session *s, struct rtmp_msg *m)
     }
     if (kind < 0)
         return;
+    struct rtmp_msg *own =
+        rtmp_msg_from_bytes(m->pool, m->type, m->msid, m->timestamp, payload, m->len);
     rtmp_msg_unref(s->rehome.controls[kind]);
-    s->rehome.controls[kind] = rtmp_msg_ref(m);
+    s->rehome.controls[kind] = own ? own : rtmp_msg_ref(m);
 }
 
 void rehome_ask_again(struct session *s, uint64_t now_ms)
@@ -69,13 +73,11 @@ void rehome_player_lost(struct session *s, enum rehome_cause cause, uint64_t now
         rehome_enter(s, RH_WAIT, now_ms + REHOME_AGAIN_MS);
 }
 
-/* The node's name says it where the player was to leave the node. A reloaded node's two processes
- * have one name. */
+/* The node's name does not say it: a reloaded node's two processes have one, and a stream that has
+ * left may come again. */
 bool rehome_called_back(struct session *s, const struct session_event *ev, uint64_t now_ms)
 {
-    const bool leaving = s->state == SESS_REHOME && strcmp(s->rehome.node, s->node) != 0;
-    const bool back = ev->stays || (leaving && ev->planned);
-    if (!back || s->current < 0 || strcmp(ev->node, s->node) != 0)
+    if (!ev->stays || s->current < 0 || strcmp(ev->node, s->node) != 0)
         return false;
     s->rehome.followed_epoch = ev->epoch;
     if (s->state == SESS_REHOME)

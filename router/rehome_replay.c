@@ -17,7 +17,7 @@ enum {
 /* ---- the claim, the audience ---- */
 
 /* The publisher's new node: it has read what was sent before this once it has answered. */
-static void ask_new_node(struct session *s, uint64_t now_ms)
+void rehome_ask_new_node(struct session *s, uint64_t now_ms)
 {
     s->rehome.batch_ms = now_ms;
     s->rehome.pings_due++;
@@ -32,7 +32,7 @@ static bool new_node_answers(const struct session *s)
     return n->answers_pings || n->link.pings_answered > 0;
 }
 
-static bool new_node_has_read(const struct session *s)
+bool rehome_new_node_has_read(const struct session *s)
 {
     const uint32_t answered = s->links[s->rehome.link].link.pings_answered;
     return (int32_t)(answered - s->rehome.pings_due) >= 0;
@@ -40,7 +40,7 @@ static bool new_node_has_read(const struct session *s)
 
 static bool new_node_hangs(const struct session *s, uint64_t now_ms)
 {
-    return new_node_answers(s) && !new_node_has_read(s) &&
+    return new_node_answers(s) && !rehome_new_node_has_read(s) &&
            now_ms - s->rehome.batch_ms > s->env->failover->stall_ms;
 }
 
@@ -85,7 +85,7 @@ void rehome_claim_moved(struct session *s, const struct session_event *ev, uint6
     r->claimed = ev->epoch != 0;
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     rehome_enter(s, RH_AUDIENCE, now_ms);
-    ask_new_node(s, now_ms);
+    rehome_ask_new_node(s, now_ms);
 }
 
 void rehome_ask_audience(struct session *s)
@@ -97,7 +97,8 @@ void rehome_ask_audience(struct session *s)
 
 /* ---- the replay ---- */
 
-/* Of the first frame: headers and data may be stamped with anything. */
+/* Of the first frame kept: headers and data may be stamped with anything. With none, where the
+ * stream has come to. */
 static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
 {
     const struct stream_keep *k = &r->keep;
@@ -106,6 +107,9 @@ static uint32_t kept_time(const struct session_rehome *r, uint32_t otherwise)
         if (e->info.class != CLASS_DATA && e->info.kind != MEDIA_STATE)
             return e->timestamp;
     }
+    for (int class = CLASS_DATA - 1; class >= 0; class --)
+        if (k->timed[class])
+            return k->times[class];
     return k->count > 0 ? stream_keep_at(k, k->first)->timestamp : otherwise;
 }
 
@@ -168,7 +172,7 @@ static void replayed_all(struct session *s, uint64_t now_ms)
     }
     r->grace_until_ms = now_ms + s->env->failover->grace_ms;
     rehome_enter(s, RH_OVERLAP, 0);
-    ask_new_node(s, now_ms);
+    rehome_ask_new_node(s, now_ms);
     if (s->state == SESS_REHOME)
         rehome_ask_audience(s);
 }
@@ -181,13 +185,13 @@ static void send_batch(struct session *s, uint64_t now_ms)
     if (done)
         replayed_all(s, now_ms);
     else
-        ask_new_node(s, now_ms);
+        rehome_ask_new_node(s, now_ms);
 }
 
 void rehome_replay_batch(struct session *s, uint64_t now_ms)
 {
     const uint64_t ms = now_ms - s->rehome.batch_ms;
-    const bool read = new_node_has_read(s) || (!new_node_answers(s) && ms > BATCH_ANSWER_MS);
+    const bool read = rehome_new_node_has_read(s) || (!new_node_answers(s) && ms > BATCH_ANSWER_MS);
     rehome_enter(s, RH_REPLAY, now_ms + BATCH_EVERY_MS);
     if (rtmp_chunk_writer_empty(&rehome_fresh_link(s)->link.out) && read)
         send_batch(s, now_ms);
@@ -230,11 +234,11 @@ void rehome_audience(struct session *s, const struct session_event *ev, uint64_t
     if (s->state != SESS_REHOME || (r->phase != RH_AUDIENCE && r->phase != RH_OVERLAP) ||
         !rehome_fresh_link(s))
         return;
-    const bool alive = !new_node_answers(s) || new_node_has_read(s);
+    const bool alive = !new_node_answers(s) || rehome_new_node_has_read(s);
     const bool enough = ev->ready || now_ms >= audience_until_ms(s);
     const bool go_on = (ev->ready && r->phase == RH_AUDIENCE) || (enough && alive);
-    if (!go_on && new_node_has_read(s) && now_ms - r->batch_ms > ASK_EVERY_MS)
-        ask_new_node(s, now_ms);
+    if (!go_on && rehome_new_node_has_read(s) && now_ms - r->batch_ms > ASK_EVERY_MS)
+        rehome_ask_new_node(s, now_ms);
     if (s->state != SESS_REHOME)
         return;
     if (new_node_hangs(s, now_ms))

@@ -137,8 +137,9 @@ static void note_ended(struct session *s, bool keep_hint, enum session_action ac
     admission_leave_app(s->env->admission, &s->app);
     if (!s->placed)
         return;
-    s->stream->ended =
-        (struct session_ended){.key = s->key, .epoch = s->claim_epoch, .keep_hint = keep_hint};
+    s->stream->ended = (struct session_ended){
+        .key = s->key, .kind = s->kind, .epoch = s->claim_epoch, .keep_hint = keep_hint};
+    memcpy(s->stream->ended.node, s->node, sizeof s->node);
     s->placed = false;
     s->claim_epoch = 0;
     s->actions |= action;
@@ -484,6 +485,13 @@ static bool due(uint64_t at_ms, uint64_t now_ms)
     return at_ms != 0 && now_ms >= at_ms;
 }
 
+/* Some clients answer nothing: that they take what they are sent says as much. */
+static void on_client_takes(struct session *s, uint64_t now_ms)
+{
+    s->heard_ms = now_ms;
+    s->pinged_ms = 0;
+}
+
 static void on_stalled(struct session *s, uint64_t now_ms)
 {
     if (s->kind == SESSION_PLAY)
@@ -535,6 +543,11 @@ uint64_t session_deadline(const struct session *s)
     return first;
 }
 
+bool session_judges_client(const struct session *s, uint64_t now_ms)
+{
+    return s->pinged_ms != 0 && ping_due(s) <= now_ms;
+}
+
 bool session_judges(const struct session *s, uint64_t now_ms)
 {
     const struct session_rehome *r = &s->rehome;
@@ -544,7 +557,7 @@ bool session_judges(const struct session *s, uint64_t now_ms)
                                     ? r->phase == RH_LINK || r->phase == RH_CHECK || hangs
                                     : s->phase == PHASE_LINK || s->phase == PHASE_CHECK;
     return due(s->state_deadline_ms, now_ms) || due(s->stall_deadline_ms, now_ms) ||
-           due(s->flush_deadline_ms, now_ms) || (s->pinged_ms != 0 && ping_due(s) <= now_ms) ||
+           due(s->flush_deadline_ms, now_ms) || session_judges_client(s, now_ms) ||
            (due(s->link_ping_ms, now_ms) && link_watch_judges(s)) ||
            (answer_awaited && due(s->phase_deadline_ms, now_ms));
 }
@@ -596,6 +609,9 @@ unsigned session_step(struct session *s, const struct session_event *ev, uint64_
     switch (ev->kind) {
     case SE_CLIENT_BYTES:
         on_client_bytes(s, ev->bytes, now_ms);
+        break;
+    case SE_CLIENT_TAKES:
+        on_client_takes(s, now_ms);
         break;
     case SE_CLIENT_ENDED:
         on_client_ended(s, ev, now_ms);

@@ -90,6 +90,7 @@ struct session_env {
 
 enum session_event_kind {
     SE_CLIENT_BYTES,   /* bytes */
+    SE_CLIENT_TAKES,   /* a player's system acknowledges what it is sent, though it says nothing */
     SE_CLIENT_ENDED,   /* why: WHY_CLIENT_CLOSED or WHY_CLIENT_RESET */
     SE_PLACED,         /* answer to ACT_PLACE: node, epoch, wait_release, took_over */
     SE_UNPLACED,       /* answer to ACT_PLACE: why (WHY_NO_NODE, WHY_DUPLICATE) */
@@ -165,6 +166,8 @@ enum session_action {
  * next one already. */
 struct session_ended {
     struct stream_key key;
+    enum session_kind kind;
+    char node[NODE_ID_MAX];
     uint64_t epoch; /* 0: no claim of ours */
     bool keep_hint; /* it was live: hold its node for the publisher's return */
 };
@@ -179,11 +182,13 @@ struct session_rehome {
     int link;               /* being set up, or -1 */
     char node[NODE_ID_MAX]; /* it goes to */
     uint64_t began_ms, grace_until_ms;
+    uint64_t linked_ms; /* when the link being set up was connected */
     uint32_t rounds;   /* how often no node was found; in SESS_PLACE, too */
     uint64_t again_ms; /* when a link that had ended was last made anew; 0: never */
     bool waiting;      /* ACT_AUDIENCE is being answered */
     bool claimed;      /* publisher: the claim says that the stream is on its way to node */
     bool name_taken;   /* publisher: the node says that somebody has the stream there already */
+    bool named;        /* publisher: by who moves it, node and no other */
     bool returned;     /* publisher: the claim is taken back, the stream stays where it is */
     bool again;        /* player: on its way back to the same node */
     bool again_here;   /* the link that was made anew is the one in use: the node is the same */
@@ -197,7 +202,7 @@ struct session_rehome {
     uint64_t replayed;
     uint32_t pings_due; /* answers on the link when the last batch has been read there */
     uint64_t batch_ms;  /* of the last of them, or of its ping */
-    uint32_t moves;     /* unplanned ones since */
+    uint32_t moves;     /* nodes lost, also on the way to them, since */
     uint64_t moves_since_ms;
     uint64_t kept_dropped; /* messages given up during this move */
     uint64_t cuts;         /* groups given up for want of room; whoever counts them clears this */
@@ -319,5 +324,7 @@ uint64_t session_deadline(const struct session *s);
 /* SE_TICK would now say that a peer has let its time pass: what has come from it is to be heard
  * first. */
 bool session_judges(const struct session *s, uint64_t now_ms);
+/* The same of its client alone: it has not answered a ping. */
+bool session_judges_client(const struct session *s, uint64_t now_ms);
 
 #endif

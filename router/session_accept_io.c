@@ -63,8 +63,8 @@ static void client_address_known(struct session_conn *c)
     address_bytes(&c->peer, c->addr);
     address_text(&c->peer, c->client);
     memcpy(c->s.addr, c->addr, sizeof c->s.addr);
-    const enum close_why why = admission_identify(&c->w->admission, c->addr, clock_mono_ms());
-    c->identified = why == WHY_NONE;
+    const enum close_why why =
+        admission_identify(&c->w->admission, c->addr, clock_mono_ms(), &c->identified);
     if (why != WHY_NONE)
         session_post(c, &(struct session_event){.kind = SE_CLOSE, .why = why});
 }
@@ -147,7 +147,7 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
     address_text(peer, text);
     const bool proxied = l->conf.proxy_protocol == LISTEN_PROXY_REQUIRED;
     if (proxied && !trusted(&l->conf, peer)) {
-        worker_log_refused(w, WHY_PROXY_UNTRUSTED, text);
+        worker_refuse(w, WHY_PROXY_UNTRUSTED, text);
         close(fd);
         return;
     }
@@ -155,14 +155,14 @@ void session_accept(struct worker *w, const struct worker_listener *l, int fd,
         evict(w->unrouted_first);
     const enum close_why why = admission_connect(&w->admission);
     if (why != WHY_NONE) {
-        worker_log_refused(w, why, text);
+        worker_refuse(w, why, text);
         close(fd);
         return;
     }
     struct session_conn *c = session_conn_create(w, fd, peer);
     if (!c) {
         admission_leave(&w->admission, NULL);
-        worker_log_refused(w, WHY_LIMIT_MEMORY, text);
+        worker_refuse(w, WHY_LIMIT_MEMORY, text);
         close(fd);
         return;
     }

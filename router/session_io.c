@@ -1,12 +1,14 @@
 #define _GNU_SOURCE
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@ enum {
     WRITE_BATCH_BYTES = 256 * 1024,
     FLUSHES_PER_RUN = 8,
     QUICK_AFTER_MOVE_MS = 1000, /* a replay arrives meanwhile */
+    PING_ROOM_BYTES = 128,      /* the ping itself is acknowledged, too */
 };
 
 void session_quick_ack(const struct session_conn *c, int fd)
@@ -168,9 +171,7 @@ void session_finish(struct session_conn *c)
     if (c->s.leads)
         return;
     admission_leave(&w->admission, c->identified ? c->addr : NULL);
-    w->process.bytes_in += c->s.client.bytes_in;
     w->process.kept_cuts += c->s.rehome.cuts;
-    w->process.bytes_out += c->s.bytes_out;
     w->process.closed[c->s.why]++;
     if (c->s.kind == SESSION_PUBLISH && c->s.started_ms != 0 &&
         (c->s.why == WHY_NO_NODE || c->s.why == WHY_MAX_MOVES))
@@ -226,6 +227,7 @@ static bool flush_client(struct session_conn *c)
     uint64_t sent = 0;
     const int r = session_write_out(c->fd, out, &sent);
     c->s.bytes_out += sent;
+    c->w->process.bytes_out += sent;
     session_watch(c->w, &c->wr, r == 0);
     if (r < 0) {
         session_take(c, &(struct session_event){.kind = SE_CLIENT_ENDED, .why = WHY_CLIENT_RESET});
@@ -436,7 +438,9 @@ static bool read_client_once(struct session_conn *c)
     session_quick_ack(c, c->fd);
     if (c->proxy_expected && !session_read_proxy_header(c, &in))
         return false;
+    const uint64_t before = c->s.client.bytes_in;
     session_take(c, &(struct session_event){.kind = SE_CLIENT_BYTES, .bytes = &in});
+    c->w->process.bytes_in += c->s.client.bytes_in - before;
     intake_rest(&c->in, &c->w->spare);
     return more;
 }
@@ -500,6 +504,34 @@ void session_client_ready(struct ev_loop *loop, ev_io *watcher, int events)
 
 /* Timers that are due run before the sockets that are ready, and a turn does not tell of all of
  * those. */
+static uint64_t acked_bytes(const struct session_conn *c)
+{
+    int unacked = 0;
+    if (ioctl(c->fd, SIOCOUTQ, &unacked) < 0 || (uint64_t)unacked > c->s.bytes_out)
+        return 0;
+    return c->s.bytes_out - (uint64_t)unacked;
+}
+
+/* What the client's system has acknowledged since the ping, beyond the ping itself. */
+static void look_what_is_taken(struct session_conn *c)
+{
+    if (c->s.kind == SESSION_PLAY && acked_bytes(c) > c->acked_before + PING_ROOM_BYTES)
+        session_post(c, &(struct session_event){.kind = SE_CLIENT_TAKES});
+}
+
+/* A player whose stream is there waits for its turn to be dialled: that is no fault of the node's.
+ */
+static void wait_for_turn(struct session_conn *c, uint64_t now)
+{
+    const struct session *s = &c->s;
+    if (!c->undialled || s->kind != SESSION_PLAY || !c->waiter.at || s->phase_deadline_ms == 0 ||
+        now < s->phase_deadline_ms)
+        return;
+    for (int i = 0; i < SESSION_LINKS; i++)
+        if (s->links[i].state == NODE_DIAL && c->nodes[i].fd < 0)
+            session_take(c, &(struct session_event){.kind = SE_NODE_DIALLED, .link = i});
+}
+
 static void hear_peers(struct session_conn *c)
 {
     if (ev_is_active(&c->rd))
@@ -517,11 +549,18 @@ void session_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     const uint64_t now = worker_now_ms(c->w);
     if (session_judges(&c->s, now))
         hear_peers(c);
+    if (!c->dead && session_judges_client(&c->s, now))
+        look_what_is_taken(c);
     if (c->dead)
         return;
+    wait_for_turn(c, now);
     c->timer_at_ms = 0;
-    if (now >= session_deadline(&c->s))
-        session_post(c, &(struct session_event){.kind = SE_TICK});
-    else
+    if (now < session_deadline(&c->s)) {
         arm_timer(c);
+        return;
+    }
+    const uint64_t pinged_ms = c->s.pinged_ms;
+    session_post(c, &(struct session_event){.kind = SE_TICK});
+    if (!c->dead && c->s.kind == SESSION_PLAY && c->s.pinged_ms != pinged_ms)
+        c->acked_before = acked_bytes(c);
 }

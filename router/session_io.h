@@ -11,6 +11,7 @@ struct node_socket {
     bool connecting;
     bool broken;         /* writing failed: read to the end, which tells why */
     uint64_t dialled_ms; /* the node's process of then has it; monotonic */
+    uint64_t address;    /* node_address_hash() of where it was dialled */
     int setup; /* one of those that are counted while they are set up: what setups_leave() wants;
                   -1: it is not */
     ev_io rd, wr;
@@ -68,7 +69,8 @@ struct session_conn {
     uint8_t addr[16]; /* the client's, v4 mapped */
     bool addr_own;    /* and not a proxy's */
     char client[ADDRESS_TEXT_MAX];
-    uint64_t opened_ms; /* monotonic */
+    uint64_t opened_ms;    /* monotonic */
+    uint64_t acked_before; /* by the client's system, when a player was last pinged */
 };
 
 /* Whose membership of its stream it is. */

@@ -107,6 +107,8 @@ void session_pass_ends(struct session *s, bool to_the_client, uint64_t now_ms)
     }
     if (s->leads && to_the_client)
         share_forget(s->leads);
+    else if (to_the_client && s->rehome.ends.count > 0)
+        s->told_start = false; /* if it begins again, the client is told again */
     pending_clear(&s->rehome.ends);
     s->rehome.ends_due_ms = 0;
 }

@@ -10,7 +10,12 @@
 #include "router/session_io_parts.h"
 #include "rtmp/proxy_header.h"
 
-enum { REPLAY_RECEIVE_BYTES = 1024 * 1024 };
+enum {
+    REPLAY_RECEIVE_BYTES = 1024 * 1024,
+    KEEPALIVE_IDLE_S = 10, /* about 25 s in all */
+    KEEPALIVE_EVERY_S = 5,
+    KEEPALIVE_COUNT = 3,
+};
 
 /* ---- links that wait until others are set up ---- */
 
@@ -86,6 +91,18 @@ static bool dial_failed(struct session_conn *c, int i, int error)
     return true;
 }
 
+/* A node that is gone without a word, also one that we send nothing to. */
+static void watch_for_death(int fd, const struct config_failover *f)
+{
+    const uint32_t longest_ms = (KEEPALIVE_IDLE_S + KEEPALIVE_COUNT * KEEPALIVE_EVERY_S) * 1000;
+    socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
+    socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_EVERY_S);
+    socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_COUNT);
+    socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+               f->max_moves > 0 ? (int)f->stall_ms : (int)longest_ms);
+}
+
 static bool dial(struct session_conn *c, int i)
 {
     struct node_socket *n = &c->nodes[i];
@@ -98,6 +115,7 @@ static bool dial(struct session_conn *c, int i)
     c->dial_error = 0;
     if (!node || node->addr.ss_family == 0)
         return dial_failed(c, i, 0);
+    n->address = node_address_hash(&node->addr);
     const struct sockaddr *addr = (const struct sockaddr *)&node->addr;
     const socklen_t len =
         addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
@@ -109,8 +127,7 @@ static bool dial(struct session_conn *c, int i)
         /* a replay comes faster than the stream did, and nodes drop what does not get away */
         socket_set(n->fd, SOL_SOCKET, SO_RCVBUF, REPLAY_RECEIVE_BYTES);
     }
-    if (c->w->env.failover->max_moves > 0) /* a node that is gone without a word */
-        socket_set(n->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)c->w->env.failover->stall_ms);
+    watch_for_death(n->fd, c->w->env.failover);
     ev_io_init(&n->rd, node_ready, n->fd, EV_READ);
     ev_io_init(&n->wr, node_ready, n->fd, EV_WRITE);
     n->rd.data = n->wr.data = c;

@@ -18,6 +18,12 @@ void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes)
     *sh = (struct share){.buffer_bytes = buffer_bytes, .keep_bytes = keep_bytes};
 }
 
+void share_set_limits(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes)
+{
+    sh->buffer_bytes = buffer_bytes;
+    sh->keep_bytes = keep_bytes;
+}
+
 void share_deinit(struct share *sh)
 {
     assert(sh->count == 0);

@@ -34,7 +34,10 @@ struct share_taken {
     struct rtmp_link *link;
 };
 
+struct session;
+
 struct share {
+    const struct session *lead; /* has the link */
     struct share_taken *seats;
     uint32_t count, cap;
     struct stream_keep keep; /* since the last keyframe */
@@ -49,6 +52,8 @@ struct share {
 
 void share_init(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes);
 void share_deinit(struct share *sh); /* no seat may be taken */
+/* Other ones from now on. */
+void share_set_limits(struct share *sh, uint64_t buffer_bytes, uint64_t keep_bytes);
 
 /* False: no memory. */
 MUST_CHECK bool share_take_seat(struct share *sh, struct share_seat *seat, struct rtmp_link *link);

@@ -131,6 +131,14 @@ void share_left(struct session_conn *c)
         session_post(lead, &(struct session_event){.kind = SE_CLOSE, .why = WHY_CLIENT_CLOSED});
 }
 
+void share_apply_config(struct worker *w)
+{
+    for (struct session_conn *c = w->conns; c; c = c->next)
+        if (c->s.leads)
+            share_set_limits(c->s.leads, w->config->relay.buffer_bytes,
+                             w->config->failover.gop_bytes);
+}
+
 void share_free(struct session_conn *lead)
 {
     struct shared_stream *st = stream_of(lead);

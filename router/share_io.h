@@ -20,6 +20,8 @@ void share_spread(struct session_conn *lead);
 /* The records of the players say what the lead's would. */
 void share_put_records(struct session_conn *lead);
 void share_free(struct session_conn *lead);
+/* The configuration has changed: what of it is for links that are there. */
+void share_apply_config(struct worker *w);
 /* The next of those who have something to be sent; bounded. */
 void share_deliver(struct worker *w);
 

@@ -29,6 +29,7 @@ struct shared_slot {
 struct shared {
     struct shared_slot slots[WORKERS_MAX];
     _Atomic uint64_t config_version; /* odd while the parent writes */
+    _Atomic uint32_t stops; /* how often the parent was told to stop */
     _Atomic uint64_t lines_lost; /* of the parent's log, not yet in the first worker's counter */
     uint32_t text_len;
     uint32_t address_count;

@@ -59,6 +59,7 @@ unsigned session_init_lead(struct session *s, const struct session_env *env, uin
     rtmp_connect_read(&connect, &s->client.info);
     s->client.phase = CLIENT_MESSAGES;
     s->leads = share;
+    share->lead = s;
     s->kind = SESSION_PLAY;
     s->key = like->key;
     s->token = like->token;
@@ -119,9 +120,14 @@ void shared_play_ended(struct session *s, const struct session_event *ev, uint64
 
 void shared_play_leave(struct session *s, uint64_t now_ms)
 {
+    const struct session *lead = s->seat.share ? s->seat.share->lead : NULL;
     s->alone = true; /* also if it has no seat yet: the command may come with the play */
-    if (!s->seat.share)
+    if (!lead)
         return;
+    if (s->state == SESS_RELAY) { /* on a link of its own it goes on behind what it has had */
+        s->rehome.splice = lead->rehome.splice;
+        s->rehome.publication = lead->rehome.publication;
+    }
     share_leave_seat(&s->seat);
     if (s->state == SESS_RELAY) {
         session_enter(s, SESS_PLACE, now_ms);

@@ -114,6 +114,12 @@ void worker_log_refused(struct worker *w, enum close_why why, const char *client
         log_text(K_CLIENT, client), log_u64(K_COUNT, w->process.refused));
 }
 
+void worker_refuse(struct worker *w, enum close_why why, const char *client)
+{
+    w->process.closed[why]++;
+    worker_log_refused(w, why, client);
+}
+
 const char *worker_stream_text(const struct worker *w, const struct stream_key *key, char *buf)
 {
     if (w->log.stream_names)
@@ -156,7 +162,7 @@ static bool accept_some(struct worker *w, const struct worker_listener *l, uint3
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            worker_log_refused(w, WHY_LIMIT_CONNECTIONS, strerror(errno));
+            worker_refuse(w, WHY_LIMIT_CONNECTIONS, strerror(errno));
             watch_listeners(w, false);
             ev_timer_set(&w->accept_pause, ACCEPT_PAUSE_MS / 1000.0, 0.0);
             ev_timer_start(w->loop, &w->accept_pause);
@@ -247,7 +253,6 @@ static void read_nodes_if_changed(struct worker *w)
     if (!worker_store_ok(w, store_nodes_read(w->store, w->nodes, clock_wall_ms()), "node list"))
         return;
     w->process.nodes_version = w->nodes->version;
-    move_read_addresses(w);
     if (!known)
         return;
     log_nodes(w, "store");
@@ -631,6 +636,7 @@ static void on_hup(struct ev_loop *loop, ev_signal *watcher, int events)
     w->env.access.keys = keys;
     apply_config(w);
     config_destroy(old);
+    share_apply_config(w);
     use_config_nodes(w);
     read_nodes_if_changed(w);
     LOG(&w->log, LOG_INFO, EV_CONFIG_RELOADED, log_u64(K_NODES, w->config->node_count));
@@ -670,11 +676,15 @@ static void on_grace_over(struct ev_loop *loop, ev_timer *timer, int events)
 }
 
 /* The first time: accept what is queued, then no more, and let sessions end for
- * router.shutdown_grace. The second time: close now. */
+ * router.shutdown_grace. When the parent was told twice: close now. A signal to the whole group
+ * reaches a worker itself, and by its parent once more; so does the parent's end. */
 static void on_stop(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     (void)events;
     struct worker *w = watcher->data;
+    const bool now = atomic_load(&w->shared->stops) > 1;
+    if (w->stopping && !now)
+        return;
     ev_timer_stop(loop, &w->grace);
     if (w->stopping) {
         on_grace_over(loop, &w->grace, 0);

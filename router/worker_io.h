@@ -141,6 +141,8 @@ uint64_t worker_session_id(struct worker *w);
 bool worker_may_log(struct worker *w, enum close_why why);
 /* Refusals before there is a session: counted, and logged if there may be a line. */
 void worker_log_refused(struct worker *w, enum close_why why, const char *client);
+/* The same, and counted by reason: nobody else does that where there is no session. */
+void worker_refuse(struct worker *w, enum close_why why, const char *client);
 /* The stream as it may stand in a log line. buf: STREAM_KEY_MAX. */
 const char *worker_stream_text(const struct worker *w, const struct stream_key *key, char *buf);
 

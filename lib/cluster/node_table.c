@@ -112,10 +112,8 @@ const struct node *node_table_get(const struct node_table *t, const char *id)
 void node_keep_notes(struct node *fresh, const struct node *known)
 {
     fresh->notes = known->notes;
-    if (known->addr.ss_family == 0 || memcmp(&known->addr, &fresh->addr, sizeof fresh->addr) == 0)
-        return;
-    fresh->notes.readdressed = fresh->addr.ss_family != 0;
-    fresh->notes.answers_pings = false;
+    if (known->addr.ss_family != 0 && memcmp(&known->addr, &fresh->addr, sizeof fresh->addr) != 0)
+        fresh->notes.answers_pings = false;
 }
 
 enum err node_table_put(struct node_table *t, const struct node *n)
@@ -160,6 +158,11 @@ uint32_t node_sessions_limit(const struct node *n)
     return n && n->conf.max_sessions != 0 ? n->conf.max_sessions : UINT32_MAX;
 }
 
+uint64_t node_address_hash(const struct sockaddr_storage *addr)
+{
+    return XXH3_64bits(addr, sizeof *addr) | 1;
+}
+
 enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *out)
 {
     char host[HOST_MAX], service[8];
@@ -175,13 +178,17 @@ enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *o
     struct addrinfo *found = NULL;
     if (getaddrinfo(host, service, &want, &found) != 0 || !found)
         return ERR_INVALID;
-    struct sockaddr_storage addr = {0};
-    memcpy(&addr, found->ai_addr, found->ai_addrlen);
-    bool same = false; /* name servers give several in another order each time */
-    for (const struct addrinfo *a = found; a; a = a->ai_next)
+    const struct addrinfo *best = found;
+    bool same = false;
+    for (const struct addrinfo *a = found; a; a = a->ai_next) {
         same = same || memcmp(out, a->ai_addr, a->ai_addrlen) == 0;
+        if (a->ai_family == best->ai_family && memcmp(a->ai_addr, best->ai_addr, a->ai_addrlen) < 0)
+            best = a;
+    }
+    if (!same) {
+        *out = (struct sockaddr_storage){0};
+        memcpy(out, best->ai_addr, best->ai_addrlen);
+    }
     freeaddrinfo(found);
-    if (!same)
-        *out = addr;
     return ERR_OK;
 }

@@ -23,8 +23,7 @@ struct node_notes {
     uint64_t dial_told_ms;   /* when healthd was last told of that */
     bool answers_pings;      /* RTMP ones */
     uint32_t generations;    /* of its process, that healthd has seen; 0: not known */
-    uint64_t reloaded_ms;    /* when there was another one, at this address or a new one */
-    bool readdressed;        /* another address has come with the list; its user clears this */
+    uint64_t reloaded_ms;    /* when there was another one */
 };
 
 struct node {
@@ -65,7 +64,10 @@ MUST_CHECK enum err node_table_remove(struct node_table *t, const char *id);
 uint64_t node_seed(uint64_t cluster_seed, const char *id);
 uint64_t cluster_seed(const char *cluster_name);
 
-/* Resolves conf->rtmp (blocking: not in an event loop). *out stays if it is one of several addresses. ERR_INVALID: no such host. */
+/* Which address it is; never 0. */
+uint64_t node_address_hash(const struct sockaddr_storage *addr);
+/* Resolves conf->rtmp (blocking: not in an event loop). Of several addresses *out stays if it is one of them, else it is the first in
+ * the order of their bytes, which is the same whoever asks and whenever. ERR_INVALID: no such host. */
 MUST_CHECK enum err node_resolve(const struct config_node *conf, struct sockaddr_storage *out);
 
 #endif

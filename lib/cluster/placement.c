@@ -157,8 +157,9 @@ static struct round round_start(const struct node_table *nodes,
                                 const struct config_placement *policy,
                                 const struct place_request *req)
 {
-    struct round r = {
-        .policy = policy, .req = req, .panic = too_few_up(nodes, policy->panic_threshold)};
+    struct round r = {.policy = policy,
+                      .req = req,
+                      .panic = !req->calm && too_few_up(nodes, policy->panic_threshold)};
     for (uint32_t i = 0; i < nodes->count; i++) {
         const struct node *n = &nodes->nodes[i];
         if (!shares(n, r.panic, req))

@@ -49,6 +49,7 @@ struct place_request {
     const char *next;     /* the one that counts its stream, too, while that moves; or NULL */
     const char (*exclude)[NODE_ID_MAX]; /* nodes not to use */
     uint32_t exclude_count;
+    bool calm;            /* it is well where it is: not to a node that is down, however few are up */
     uint64_t now_wall_ms, now_mono_ms;
 };
 

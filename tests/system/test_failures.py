@@ -350,6 +350,41 @@ def test_node_at_another_address_is_followed(fakes, router, client):
     assert r.wait_log("stream_moved")["reason"] == "reload"
 
 
+def test_node_made_anew_at_another_address_is_followed(fakes, router, client, stack, tmp_path):
+    """Deleted, and then there again under its id: what had nowhere to go meanwhile goes to the new one."""
+    old, new = fakes(2)
+    r = router([], workers=2)
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    assert a.ask("PUT", "/api/v1/nodes/f1", {"rtmp": old.rtmp}).status == 201
+    for worker in range(2):
+        r.wait_log("nodes_changed", worker=worker, nodes=1)
+    publisher, player = client(r), client(r)
+    assert publisher.publish("x")[1] == "status"
+    assert player.play("x")[1] == "status"
+    assert a.ask("DELETE", "/api/v1/nodes/f1?force=true").status == 204
+    for worker in range(2):
+        r.wait_log("nodes_changed", worker=worker, nodes=0)
+    assert a.ask("PUT", "/api/v1/nodes/f1", {"rtmp": new.rtmp}).status == 201
+    new.wait(lambda n: n.publishers.get("x") and n.players.get("x"))
+    payload = b"\x17\x01\0\0\0there"
+    publisher.send(rtmp.VIDEO, payload, msid=1, ts=40)
+    player.recv_until(lambda m: m.type == rtmp.VIDEO and m.payload == payload)
+
+
+def test_drain_without_another_node_leaves_waiting_players_alone(fakes, router, client, stack, tmp_path):
+    (node,) = fakes(1)
+    r = router([node], failover={"give_up": "1s"})
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    player = client(r)
+    assert player.play("x")[1] == "status"
+    assert a.ask("PUT", f"/api/v1/nodes/{node.id}/state", {"state": "drain"}).status in (200, 204, 409)
+    with pytest.raises(TimeoutError):
+        player.recv_until(lambda m: m.status[0] is not None, timeout=3)
+    assert not r.logs("session_closed") and len(node.sessions) == 1
+
+
 def test_what_ends_while_the_disk_is_full(cluster, on_small_disk, client):
     """Nothing of it is left in the store afterwards: no session of the node, no claim to the name."""
     r, a, disk = on_small_disk(cluster(2), placement={"duplicate_publish": "reject", "hold": "1s"})

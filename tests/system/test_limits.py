@@ -1,8 +1,10 @@
 """Limits and back-pressure."""
 
 import contextlib
+import re
 import time
 
+import admin as api
 import procs
 import pytest
 import rtmp
@@ -21,13 +23,17 @@ def refused(c):
 @pytest.mark.parametrize(
     "limit, why", [("connections", "limit_connections"), ("connections_per_address", "limit_address")]
 )
-def test_connection_limits(limit, why, fakes, router, client):
+def test_connection_limits(limit, why, fakes, router, client, stack, tmp_path):
     r = router(fakes(1), limits={limit: 3, "unrouted_share": "100%"})
     open_ones = [client(r) for _ in range(3)]
     for i, c in enumerate(open_ones):
         assert c.publish(f"s{i}")[1] == "status"
     assert refused(client(r))
     r.wait_why(why)
+    a = api.Admin(tmp_path / "admin", r)
+    stack.append(a)
+    counted = re.compile(rf'weir_router_sessions_closed_total{{worker="[^"]+",reason="{why}"}} [1-9]')
+    procs.eventually(lambda: counted.search(a.ask("GET", "/metrics").body.decode()), what="an alert can see it")
     open_ones[0].close()
     r.wait_log("session_closed", why="client_closed")
     assert not refused(client(r))
@@ -104,6 +110,27 @@ def test_silent_client_is_pinged_and_closed(fakes, router, client):
     assert c.publish("x")[1] == "status"
     c.expect_closed()
     assert any(m.type == rtmp.USER and m.payload[:2] == b"\0\6" for m in c.seen)
+    r.wait_log("session_closed", why="client_silent")
+
+
+def test_player_that_says_nothing_but_takes_its_stream_stays(fake, router, client):
+    """go2rtc, and others: no answers to pings, no acknowledgements. Its system acknowledges what it reads."""
+    node = fake("f1")
+    r = router([node], router={"ping_interval": "1s", "ping_timeout": "2s"})
+    c = client(r)
+    c.answer_pings = False
+    assert c.play("x")[1] == "status"
+    session = node.wait(lambda n: next((s for s in n.sessions if s.kind == "play"), None))
+    until = time.monotonic() + 6
+    i = 0
+    while time.monotonic() < until:
+        session.conn.send_media([rtmp.Message(rtmp.AUDIO, b"\xaf\x01" + bytes(200), 1, 40 * i, 4)])
+        c.recv_until(lambda m: m.type == rtmp.AUDIO)
+        i += 1
+        time.sleep(0.04)
+    assert sum(m.type == rtmp.USER and m.payload[:2] == b"\0\6" for m in c.seen) > 1
+    assert not r.logs("session_closed")
+    c.expect_closed()  # when it is sent nothing any more
     r.wait_log("session_closed", why="client_silent")
 
 

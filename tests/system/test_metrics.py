@@ -92,6 +92,28 @@ def test_what_happens_is_counted(admin, router, fakes, client):
     assert not [line for line in text.splitlines() if 'node="' in line and 'worker="' in line]
 
 
+def test_bytes_are_counted_as_they_come(admin, router, fakes, client):
+    """Not when a session of many hours ends; nor are they lost with the worker."""
+    r = router(fakes(1))
+    a = admin(r)
+
+    def counted(name):
+        return value(a, f'weir_router_{name}_bytes_total{{worker="router1/0"}}')
+
+    publisher, player = client(r), client(r)
+    assert publisher.publish("cam1")[0] == "NetStream.Publish.Start"
+    assert player.play("cam1")[1] == "status"
+    payload = b"\x17\x01" + bytes(60000)
+    publisher.send(rtmp.VIDEO, payload, msid=1, ts=40)
+    player.recv_until(lambda m: m.type == rtmp.VIDEO)
+    for name in ("receive", "transmit"):
+        procs.eventually(lambda: counted(name) > 50000, what=f"{name} grows")
+    os.kill(r.workers()[0], signal.SIGKILL)
+    r.wait_log("worker_cleaned")
+    for name in ("receive", "transmit"):
+        assert counted(name) > 50000
+
+
 def test_setting_up_is_measured_anew(admin, router, fakes, client):
     """A second publication on a connection whose first one was moved, or never answered, took no longer than the client waited."""
     first, second = fakes(2)
@@ -257,7 +279,7 @@ def test_prometheus(admin, router, fakes, client, stack, tmp_path):
     text = (RULES / "weir-alerts.yml").read_text() + DASHBOARD.read_text()
     used = {m for m in re.findall(r"\bweir_[a-z_]+\b", text)}
     # what has no sample until a healthd runs or a limit is set
-    rare = {"weir_node_up", "weir_node_latency_seconds", "weir_node_checked_timestamp_seconds"}
+    rare = {"weir_node_stuck", "weir_node_skewed", "weir_node_flapping", "weir_node_up", "weir_node_latency_seconds", "weir_node_checked_timestamp_seconds"}
     rare |= {name for name in used if "limit" in name or name.startswith(("weir_node_transmit", "weir_node_receive"))}
     assert used - rare <= names, used - rare - names
     documented = (nodes.ROOT / "docs" / "metrics.md").read_text()

@@ -188,6 +188,23 @@ def test_log_that_nobody_reads(fakes, router, stack, tmp_path):
         proc.wait()
 
 
+def test_both_every_addresses_and_localhost(fakes, router):
+    """As files of nginx have it: 0.0.0.0 and [::] side by side. And who names localhost is found at 127.0.0.1."""
+    everywhere, named = procs.free_port(), procs.free_port()
+    listens = [{"address": f"{host}:{everywhere}"} for host in ("0.0.0.0", "[::]")] + [{"address": f"localhost:{named}"}]
+    r = router(fakes(1), workers=2, start=False)
+    r.config["router"]["listen"] = listens
+    r.write()
+    r.proc = procs.Proc([weir.binary(), "-c", str(r.file)], name="weir-router", parse=weir.parse_logfmt)
+    r.wait_log("router_started")
+    for host, port in (("127.0.0.1", everywhere), ("::1", everywhere), ("127.0.0.1", named)):
+        c = rtmp.Client(host, port)
+        c.handshake()
+        c.close()
+    r.terminate()
+    assert r.proc.wait() == 0
+
+
 def test_sigterm_without_sessions(fakes, router):
     r = router(fakes(1), workers=2, router={"shutdown_grace": "30s"})
     began = time.monotonic()
@@ -221,6 +238,27 @@ def test_sigterm_lets_sessions_end(fakes, router, client, clip):
     c.close()
     assert r.proc.wait() == 0
     assert r.logs("session_closed", why="client_closed")
+
+
+def test_sigterm_to_all_of_them_is_one(fakes, router, client, clip):
+    """killall, or a unit without KillMode=mixed: each worker gets it itself, and from its parent once more."""
+    (node,) = fakes(1)
+    r = router([node], workers=2, router={"shutdown_grace": "20s"})
+    c = client(r)
+    assert c.publish("x")[1] == "status"
+    for pid in r.workers().values():
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(0.2)  # signals that meet are one
+    r.terminate()
+    r.wait_log("router_stopping")
+    c.send_media(clip.messages()[:20])
+    node.wait(lambda n: sum(m.type == rtmp.VIDEO for m in n.sessions[0].messages) >= 5)
+    time.sleep(0.5)
+    assert not r.logs("session_closed")
+    r.terminate()  # the second time
+    c.expect_closed()
+    assert r.proc.wait() == 0
+    assert r.logs("session_closed", why="shutdown")
 
 
 def test_sigterm_closes_after_the_grace(fakes, router, client):

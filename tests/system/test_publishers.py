@@ -5,6 +5,7 @@ import time
 import procs
 import pytest
 import rtmp
+import weir
 
 START = ("NetStream.Publish.Start", "status")
 BAD_NAME = ("NetStream.Publish.BadName", "error")
@@ -102,6 +103,18 @@ def test_second_publish_on_a_connection(fakes, router, client, clip):
     publisher.send_media(clip.messages(msid)[:20])
     assert player.recv_media(10)[0].payload == clip.media[0].payload
     procs.eventually(lambda: not [n for n in nodes if "first" in n.publishers], what="the first one has ended there")
+
+
+def test_second_publish_finds_the_room_of_the_first(fakes, router, client):
+    """The stream that it replaces counts no more, though both come in one step."""
+    (node,) = fakes(1)
+    r = router([weir.node_entry(node, max_streams=1)])
+    c = client(r)
+    msid = c.open()
+    for name in ("first", "second", "third"):
+        c.send_publish(name, msid)
+        code = c.recv_until(lambda m: m.status[0] not in (None, "NetStream.Unpublish.Success")).status[0]
+        assert code == "NetStream.Publish.Start", name
 
 
 def test_publisher_that_returns_finds_its_node(fakes, router, client):

@@ -694,6 +694,24 @@ static void test_panic(void **state)
     }
 }
 
+/* A stream that is well where it is does not go to a node that is down. */
+static void test_no_panic_for_the_calm(void **state)
+{
+    (void)state;
+    const struct config_placement policy = {.panic_threshold = 0.5};
+    struct node_table *t = cluster_of(2);
+    const struct stream_key key = nth_key(1);
+    struct place_request r = request(&key, PLACE_PUBLISH);
+    t->nodes[0].admin = NODE_DRAIN;
+    t->nodes[1].health = NODE_DOWN;
+    assert_ptr_equal(ask(t, &policy, &r).node, &t->nodes[1]);
+    r.calm = true;
+    assert_null(ask(t, &policy, &r).node);
+    t->nodes[1].health = NODE_UP;
+    assert_ptr_equal(ask(t, &policy, &r).node, &t->nodes[1]);
+    node_table_destroy(t);
+}
+
 static void test_unknown_counts_as_up(void **state)
 {
     (void)state;
@@ -797,6 +815,7 @@ int main(void)
         cmocka_unit_test(test_owner_that_cannot_be_used),
         cmocka_unit_test(test_hint),
         cmocka_unit_test(test_panic),
+        cmocka_unit_test(test_no_panic_for_the_calm),
         cmocka_unit_test(test_unknown_counts_as_up),
         cmocka_unit_test(test_slow_start),
         cmocka_unit_test(test_late_node),

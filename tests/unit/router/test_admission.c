@@ -31,7 +31,11 @@ static enum close_why identify_v4(struct admission *a, uint32_t n, uint64_t now_
 {
     uint8_t addr[16];
     address_v4(addr, n);
-    return admission_identify(a, addr, now_ms);
+    bool counted;
+    const enum close_why why = admission_identify(a, addr, now_ms, &counted);
+    assert_int_equal(counted,
+                     why == WHY_NONE && (a->limits.per_address || a->limits.rate_per_address));
+    return why;
 }
 
 static void leave_v4(struct admission *a, uint32_t n)
@@ -120,17 +124,18 @@ static void an_ipv6_client_is_its_network(void **state)
 {
     (void)state;
     struct admission a;
+    bool counted;
     uint8_t addr[16] = {0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9};
     admission_init(&a);
     set(&a, 0, 2, 0, 1);
-    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    assert_int_equal(admission_identify(&a, addr, 5, &counted), WHY_NONE);
     addr[15] = 1;
     addr[8] = 7;
-    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    assert_int_equal(admission_identify(&a, addr, 5, &counted), WHY_NONE);
     addr[12] = 3;
-    assert_int_equal(admission_identify(&a, addr, 5), WHY_LIMIT_ADDRESS);
+    assert_int_equal(admission_identify(&a, addr, 5, &counted), WHY_LIMIT_ADDRESS);
     addr[7] = 2; /* the neighbour */
-    assert_int_equal(admission_identify(&a, addr, 5), WHY_NONE);
+    assert_int_equal(admission_identify(&a, addr, 5, &counted), WHY_NONE);
     admission_deinit(&a);
 }
 
