@@ -362,7 +362,8 @@ static enum MHD_Result start_stream(struct exchange *x)
     struct server *s = x->server;
     learn_last(s); /* what is older than this request is not new */
     x->seen = x->reply.after < s->last_event ? x->reply.after : s->last_event;
-    x->follows = x->reply.after != 0; /* 0: all that is kept */
+    /* from 0 on: all that is kept, whatever is missing before that */
+    x->follows = x->reply.after == UINT64_MAX ? x->seen != 0 : x->reply.after != 0;
     x->said_ms = clock_mono_ms();
     x->text_len = (size_t)snprintf(x->text, sizeof x->text, "retry: 1000\n\n");
     if (x->conn)
