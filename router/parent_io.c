@@ -80,9 +80,16 @@ static void ping_watchdog(struct parent *p)
     p->watchdog_at_ms = clock_mono_ms() + p->watchdog_ms;
 }
 
-/* systemd waits so long from now on, for the beginning of a router that has not begun. */
-static void expect_name(struct parent *p)
+/* To look a name up may take long. systemd waits so long from now on, for a router that has not
+ * begun. */
+static void expect_name(struct parent *p, const char *address)
 {
+    char host[HOST_MAX];
+    uint16_t port;
+    struct config_cidr addr;
+    if (config_split_address(address, 0, host, &port) != ERR_OK ||
+        config_parse_cidr(host, &addr) == ERR_OK)
+        return;
     ping_watchdog(p);
     if (!p->began)
         notify_send("EXTEND_TIMEOUT_USEC=30000000");
@@ -106,7 +113,7 @@ static void resolve_nodes(struct parent *p, const struct config *c)
     p->shared->address_count = c->node_count < NODES_MAX ? c->node_count : NODES_MAX;
     for (uint32_t i = 0; i < p->shared->address_count; i++) {
         struct shared_address *a = &p->shared->addresses[i];
-        expect_name(p);
+        expect_name(p, c->nodes[i].rtmp);
         *a = known_address(before, count, c->nodes[i].id);
         memcpy(a->id, c->nodes[i].id, sizeof a->id);
         if (node_resolve(&c->nodes[i], &a->addr) != ERR_OK) {
