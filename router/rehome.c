@@ -192,6 +192,13 @@ bool rehome_may_be_refusal(const struct session *s, enum rehome_cause cause, uin
     return cause == REHOME_ENDED && (early || (again && r->again_here));
 }
 
+/* It came back to the node and was ended again, and so were others: the node has crashed, or was
+ * restarted once more. */
+static bool is_ended_with_others(const struct session *s, uint64_t now_ms)
+{
+    return s->rehome.count > 0 && link_ends_with_others(s->env->ends, s->node, s->id, now_ms);
+}
+
 static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
@@ -219,6 +226,8 @@ void rehome_link_lost(struct session *s, enum rehome_cause cause, uint64_t now_m
 {
     struct session_rehome *r = &s->rehome;
     rehome_close_current(s);
+    if (cause == REHOME_ENDED)
+        link_ends_note(s->env->ends, s->node, s->id, now_ms);
     if (s->state == SESS_REHOME && s->kind == SESSION_PLAY && r->phase == RH_OVERLAP) {
         rehome_cut_over(s, now_ms);
         return;
@@ -365,13 +374,28 @@ static void move_claim(struct session *s, uint64_t now_ms)
     s->actions |= ACT_MOVE;
 }
 
+static void go_on_elsewhere(struct session *s, uint64_t now_ms)
+{
+    rehome_close_fresh(s);
+    s->rehome.suspect = false;
+    if (s->kind == SESSION_PLAY) {
+        rehome_enter(s, RH_WAIT, now_ms + REHOME_AGAIN_MS);
+        return;
+    }
+    s->actions |= ACT_REHOMING;
+    exclude(s, s->node);
+    rehome_look_up(s);
+}
+
 void rehome_node_event(struct session *s, const struct node_event *ev, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
     struct node_link *n = rehome_fresh_link(s);
     switch (ev->kind) {
     case NODE_EV_ALIVE:
-        if (r->phase == RH_CHECK) { /* it closed on us twice and is well: it meant us */
+        if (r->phase == RH_CHECK && is_ended_with_others(s, now_ms)) {
+            go_on_elsewhere(s, now_ms);
+        } else if (r->phase == RH_CHECK) { /* it closed on us twice and is well: it meant us */
             rehome_close_fresh(s);
             session_refused_by_node(s, now_ms);
         } else {

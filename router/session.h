@@ -14,6 +14,7 @@
 #include "router/access.h"
 #include "router/admission.h"
 #include "router/client_side.h"
+#include "router/link_ends.h"
 #include "router/node_link.h"
 #include "router/pending.h"
 #include "router/share.h"
@@ -84,6 +85,7 @@ struct session_env {
     bool vhost;
     struct access access;
     struct admission *admission; /* sessions per application */
+    struct link_ends *ends;
     uint64_t wall_offset_ms;     /* Unix time less that of the sessions */
     uint8_t noise[RTMP_HANDSHAKE_BYTES];
 };

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock_io.h"
+#include "router/linger_io.h"
 #include "router/session_io_parts.h"
 #include "rtmp/proxy_header.h"
 
@@ -60,7 +61,10 @@ void session_close_node_socket(struct session_conn *c, struct node_socket *n)
         return;
     ev_io_stop(c->w->loop, &n->rd);
     ev_io_stop(c->w->loop, &n->wr);
-    close(n->fd);
+    if (c->s.state == SESS_COMMAND || c->s.state == SESS_CLOSING)
+        linger_close(c->w, n->fd); /* its stream is over, and is to be there to its end */
+    else
+        close(n->fd);
     n->fd = -1;
     n->broken = false;
     intake_close(&n->in);

@@ -16,6 +16,7 @@
 #include "base/clock_io.h"
 #include "router/audience_io.h"
 #include "router/changes_io.h"
+#include "router/linger_io.h"
 #include "router/move_io.h"
 #include "router/place_io.h"
 #include "router/reconcile_io.h"
@@ -569,6 +570,7 @@ static void apply_config(struct worker *w)
     w->env.vhost = c->placement.vhost;
     w->env.access.config = &c->access;
     w->env.admission = &w->admission;
+    w->env.ends = &w->ends;
     w->env.unrouted_bytes = l->unrouted_bytes;
     const uint32_t unrouted =
         l->unrouted_bytes < UNROUTED_MESSAGE_BYTES ? l->unrouted_bytes : UNROUTED_MESSAGE_BYTES;
@@ -840,6 +842,7 @@ static void deinit(struct worker *w)
     stream_index_deinit(&w->streams);
     stream_index_deinit(&w->shares);
     node_table_destroy(w->nodes);
+    linger_end(w);
     if (w->loop)
         ev_loop_destroy(w->loop);
     config_destroy(w->config);

@@ -38,6 +38,7 @@ struct worker {
     struct ev_loop *loop;
     struct config *config; /* owned; replaced at a reload */
     struct session_env env;
+    struct link_ends ends;
     struct run_clock clock; /* of all sessions; see worker_now_ms() */
     uint64_t lost_ms;       /* of it, that has been logged */
     struct log log;
@@ -60,6 +61,8 @@ struct worker {
     double moves_allowed;          /* planned moves that may begin now */
     uint64_t moves_until_ms;       /* something has changed: look for streams to move until then */
     uint64_t moves_rest_until_ms;  /* there were none to move */
+    struct closing *lingers; /* connections to nodes that are being closed (linger_io.c) */
+    uint32_t linger_count;
     struct session_conn *moves_at; /* the player that is looked at next; NULL: the first one */
     uint64_t moves_version;        /* of the node list when that was looked at */
     uint64_t change_seq;

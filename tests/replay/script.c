@@ -355,6 +355,9 @@ static bool moving_line(struct stage *t, const struct words *w)
                                               .node = w->count > 2 ? w->word[2] : ""});
     else if (is(w, 0, "space") && w->count == 2)
         t->s.link_space_ms = number(w, 1);
+    else if (is(w, 0, "others_ended") && w->count == 2)
+        for (uint64_t other = 1; other <= 2; other++) /* of that node, too */
+            link_ends_note(&t->ends, w->word[1], t->s.id + other, t->now_ms);
     else if (is(w, 0, "suspect"))
         stage_step(t, &(struct session_event){.kind = SE_SUSPECT});
     else

@@ -28,6 +28,7 @@
  *   audience ready | behind      answers "audience?"
  *   publisher live | gone        answers "publisher?"
  *   space MS | suspect           between pings on the node link; another link had no answer
+ *   others_ended NODE            it has ended the links of other sessions
  *   move CAUSE [NODE]            a planned move
  *   nothing
  *   set rule APP ACTION          one more of access.rules

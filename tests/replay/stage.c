@@ -100,6 +100,7 @@ void stage_init(struct stage *t)
                                              .chunk_streams = 64};
     t->peer_limits = limits;
     t->env = (struct session_env){.pool = &t->pool,
+                                  .ends = &t->ends,
                                   .router = &t->router,
                                   .relay = &t->relay,
                                   .failover = &t->failover,
@@ -517,7 +518,8 @@ void stage_share(struct stage *t)
     if (fresh) {
         t->lead = create_lead(t);
         alloc_fail_enter();
-        actions = session_init_lead(&t->lead->s, &t->env, STAGE_LEAD_ID, &t->lead->share, &t->s, t->now_ms);
+        actions = session_init_lead(&t->lead->s, &t->env, STAGE_LEAD_ID, &t->lead->share, &t->s,
+                                    t->now_ms);
         alloc_fail_leave();
         t->lead->s.leads = &t->lead->share; /* also if that failed */
     }

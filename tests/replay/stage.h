@@ -36,6 +36,7 @@ struct stage {
     struct config_rule rules[STAGE_RULES_MAX];
     struct config_access access; /* no rules unless set; Unix time is the session's clock */
     struct admission admission;
+    struct link_ends ends;
     struct session_env env;
     struct rtmp_chunk_limits peer_limits;
     struct session s;

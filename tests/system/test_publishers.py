@@ -1,5 +1,6 @@
 """Publishers that meet each other, come back, or go on on the same connection."""
 
+import socket
 import time
 
 import procs
@@ -115,6 +116,30 @@ def test_second_publish_finds_the_room_of_the_first(fakes, router, client):
         c.send_publish(name, msid)
         code = c.recv_until(lambda m: m.status[0] not in (None, "NetStream.Unpublish.Success")).status[0]
         assert code == "NetStream.Publish.Start", name
+
+
+def test_a_node_that_is_behind_gets_the_end(fakes, router, client):
+    """It reads slowly, and answers the router's pings when it comes to them: nothing behind those is lost."""
+    (node,) = fakes(1)
+    node.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    r = router([node], failover={"stall": "4s"})
+    c = client(r)
+    assert c.publish("x") == START
+    session = node.sessions[0]
+    session.reading.clear()
+    for i in range(40):
+        c.send(rtmp.VIDEO, b"\x27\x01" + bytes(20000) + bytes([i]), msid=1, ts=40 * i)
+    time.sleep(1.5)  # the router asks now and then whether the node is well
+    for i in range(40, 80):
+        c.send(rtmp.VIDEO, b"\x27\x01" + bytes(20000) + bytes([i]), msid=1, ts=40 * i)
+    c.send_command("deleteStream", c.next_transaction(), None, 1)
+    c.expect_status()
+    c.close()
+    r.wait_log("session_closed")
+    session.reading.set()
+    node.wait(lambda n: session.closed)
+    came = [m.payload[-1] for m in session.messages if m.type == rtmp.VIDEO]
+    assert came == list(range(80))
 
 
 def test_publisher_that_returns_finds_its_node(fakes, router, client):
