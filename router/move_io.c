@@ -13,7 +13,8 @@ enum {
     MOVES_LOOK_MS = 60000,   /* after a change of the nodes, or the last session found */
     MOVES_REST_MS = 500,     /* after a look that found none */
     MOVES_LOOKS_PER_MS = 4,  /* sessions: and longer where there are many of them */
-    MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again */
+    MOVE_AGAIN_MS = 1000,    /* before a stream that could not be moved is tried again, */
+    MOVE_DOUBLINGS_MAX = 4,  /* twice as long each time: its hooks are asked each time, too */
     LEAVING_TRIES = 128,     /* in a look; if those find nowhere to go, nor do the others */
     MOVES_WITHIN_US = 2000,  /* in a look; the others are tried in the next one */
     RELOAD_SETTLE_MS = 1000, /* new connections may reach the old process for a moment */
@@ -189,6 +190,7 @@ static void write_arrived(struct session_conn *c)
 
 void move_arrived(struct session_conn *c)
 {
+    c->move_tries = 0;
     record_note_pings(c);
     if (!c->s.rehome.returned)
         count_move(c);
@@ -330,13 +332,15 @@ static bool move_one(struct session_conn *c, uint64_t now_ms)
     struct worker *w = c->w;
     const struct session *s = &c->s;
     const bool leave = must_leave(node_table_get(w->nodes, s->node));
-    c->move_after_ms = now_ms + MOVE_AGAIN_MS;
+    c->move_after_ms = now_ms + ((uint64_t)MOVE_AGAIN_MS << c->move_tries);
     if (leave && !place_finds_another(c))
         return false;
     if (s->kind == SESSION_PLAY && w->store)
         move_waiting_player(c);
-    if (s->kind == SESSION_PLAY)
+    if (s->kind == SESSION_PLAY || !rehome_may_plan(s, worker_now_ms(w)))
         return false;
+    if (c->move_tries < MOVE_DOUBLINGS_MAX)
+        c->move_tries++;
     session_post(c, &(struct session_event){.kind = SE_MOVE,
                                             .cause = leave ? REHOME_DRAIN : REHOME_RELOAD,
                                             .node = ""});
@@ -371,7 +375,7 @@ static struct session_conn *go_on(const struct worker *w, struct session_conn *n
     return next && next->dead ? w->conns : next;
 }
 
-/* False: there is nobody who should. */
+/* False: there is nobody who should and may. */
 static bool move_publishers(struct worker *w, uint64_t now_ms)
 {
     bool any = false;
@@ -379,12 +383,12 @@ static bool move_publishers(struct worker *w, uint64_t now_ms)
     for (struct session_conn *c = w->conns, *next; c; c = go_on(w, next)) {
         next = c->next;
         const struct node *n = node_table_get(w->nodes, c->s.node);
-        if (!should_move(c, n, now_ms))
+        if (!should_move(c, n, now_ms) || !may_try(c, now_ms))
             continue;
         any = true;
         if (w->moves_allowed < 1)
             break;
-        if (c->s.kind != SESSION_PUBLISH || !may_try(c, now_ms))
+        if (c->s.kind != SESSION_PUBLISH)
             continue;
         if (must_leave(n) && leaving++ >= LEAVING_TRIES)
             continue;
@@ -463,6 +467,9 @@ static const char *outcome_of(const struct session_conn *c, const struct store_c
             return NULL;
         *failed = "failover.max_moves is 0: streams are not moved";
         if (c->w->env.failover->max_moves == 0)
+            return NULL;
+        *failed = "the stream has lost too many nodes on its way within a minute";
+        if (!rehome_may_plan(&c->s, worker_now_ms(c->w)))
             return NULL;
         *failed = why_not_to(c, cmd->node);
         return *failed ? NULL : "moving";

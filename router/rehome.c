@@ -150,18 +150,18 @@ static void exclude(struct session *s, const char *node)
 
 /* ---- a move begins ---- */
 
-static void note_now(struct session_rehome *r, uint64_t now_ms)
+/* One more; true: too many within a minute. */
+static bool count_loss(const struct session *s, struct rehome_losses *l, uint64_t now_ms)
 {
-    if (r->moves == 0 || now_ms - r->moves_since_ms > MOVES_WINDOW_MS) {
-        r->moves = 0;
-        r->moves_since_ms = now_ms;
-    }
+    if (l->count == 0 || now_ms - l->since_ms > MOVES_WINDOW_MS)
+        *l = (struct rehome_losses){.since_ms = now_ms};
+    return l->count++ >= s->env->failover->max_moves;
 }
 
-static bool too_many_moves(struct session *s, uint64_t now_ms)
+bool rehome_may_plan(const struct session *s, uint64_t now_ms)
 {
-    note_now(&s->rehome, now_ms);
-    return s->rehome.moves++ >= s->env->failover->max_moves;
+    const struct rehome_losses *l = &s->rehome.called_off;
+    return l->count <= s->env->failover->max_moves || now_ms - l->since_ms > MOVES_WINDOW_MS;
 }
 
 static void end_moves(struct session *s, uint64_t now_ms)
@@ -202,7 +202,7 @@ static bool is_ended_with_others(const struct session *s, uint64_t now_ms)
 static void publisher_lost(struct session *s, enum rehome_cause cause, uint64_t now_ms)
 {
     struct session_rehome *r = &s->rehome;
-    if (too_many_moves(s, now_ms)) {
+    if (count_loss(s, &r->lost, now_ms)) {
         end_moves(s, now_ms);
         return;
     }
@@ -249,9 +249,8 @@ void rehome_planned(struct session *s, enum rehome_cause cause, const char *node
     struct session_rehome *r = &s->rehome;
     if (!rehome_enabled(s) || s->state != SESS_RELAY || s->kind != SESSION_PUBLISH)
         return;
-    note_now(r, now_ms);
-    if (r->moves > s->env->failover->max_moves)
-        return; /* too many nodes have not survived it: it stays where it is for a while */
+    if (!rehome_may_plan(s, now_ms))
+        return;
     rehome_begin(s, cause, now_ms);
     s->actions |= ACT_REHOMING;
     r->planned = true;
@@ -339,6 +338,10 @@ void rehome_unplaced(struct session *s, uint64_t now_ms)
     }
     s->excluded_count = 0;
     s->rehome.rounds++;
+    if (s->rehome.planned) { /* a player: nobody is to wait for it */
+        s->rehome.denied = true;
+        s->actions |= ACT_ATTACHED;
+    }
     rehome_enter(s, RH_WAIT, now_ms + REHOME_AGAIN_MS);
 }
 
@@ -462,12 +465,12 @@ void rehome_node_failed(struct session *s, enum node_fail fail, uint64_t now_ms)
     r->suspect = false;
     s->last_fail = denied && !began ? FAIL_REFUSED : fail; /* a hook says no by closing, too */
     const bool lost = s->kind == SESSION_PUBLISH && began && fail != FAIL_FULL;
-    const bool too_many = lost && too_many_moves(s, now_ms);
+    const bool too_many = lost && count_loss(s, r->planned ? &r->called_off : &r->lost, now_ms);
     if (fail == FAIL_REFUSED && !known_stream) {
         session_refused_by_node(s, now_ms);
         return;
     }
-    if (r->planned && r->cause == REHOME_RELOAD && s->kind == SESSION_PUBLISH) {
+    if (r->planned && r->cause == REHOME_RELOAD && s->kind == SESSION_PUBLISH && !too_many) {
         reload_refused(s, fail == FAIL_REFUSED && r->name_taken, now_ms);
         return;
     }

@@ -204,8 +204,11 @@ struct session_rehome {
     uint64_t replayed;
     uint32_t pings_due; /* answers on the link when the last batch has been read there */
     uint64_t batch_ms;  /* of the last of them, or of its ping */
-    uint32_t moves;     /* nodes lost, also on the way to them, since */
-    uint64_t moves_since_ms;
+    struct rehome_losses {
+        uint32_t count;
+        uint64_t since_ms;
+    } lost,         /* nodes, also on the way to them */
+        called_off; /* nodes that did not survive a planned move there */
     uint64_t kept_dropped; /* messages given up during this move */
     uint64_t cuts;         /* groups given up for want of room; whoever counts them clears this */
     /* player */
@@ -328,5 +331,7 @@ uint64_t session_deadline(const struct session *s);
 bool session_judges(const struct session *s, uint64_t now_ms);
 /* The same of its client alone: it has not answered a ping. */
 bool session_judges_client(const struct session *s, uint64_t now_ms);
+/* Of a publisher: few nodes were lost within a minute in planned moves, so SE_MOVE is listened to. */
+bool rehome_may_plan(const struct session *s, uint64_t now_ms);
 
 #endif

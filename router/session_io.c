@@ -502,8 +502,6 @@ void session_client_ready(struct ev_loop *loop, ev_io *watcher, int events)
 
 /* ---- time ---- */
 
-/* Timers that are due run before the sockets that are ready, and a turn does not tell of all of
- * those. */
 static uint64_t acked_bytes(const struct session_conn *c)
 {
     int unacked = 0;
@@ -524,14 +522,16 @@ static void look_what_is_taken(struct session_conn *c)
 static void wait_for_turn(struct session_conn *c, uint64_t now)
 {
     const struct session *s = &c->s;
-    if (!c->undialled || s->kind != SESSION_PLAY || !c->waiter.at || s->phase_deadline_ms == 0 ||
-        now < s->phase_deadline_ms)
+    if (!c->undialled || s->kind != SESSION_PLAY || !c->waiter.at || s->rehome.publication == 0 ||
+        s->phase_deadline_ms == 0 || now < s->phase_deadline_ms)
         return;
     for (int i = 0; i < SESSION_LINKS; i++)
         if (s->links[i].state == NODE_DIAL && c->nodes[i].fd < 0)
             session_take(c, &(struct session_event){.kind = SE_NODE_DIALLED, .link = i});
 }
 
+/* Timers that are due run before the sockets that are ready, and a turn does not tell of all of
+ * those. */
 static void hear_peers(struct session_conn *c)
 {
     if (ev_is_active(&c->rd))

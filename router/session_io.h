@@ -48,6 +48,7 @@ struct session_conn {
     uint32_t place_waiting;       /* store calls that have not called back: not to be freed yet */
     bool found_live, found_hint;  /* what s.stream->found is */
     uint64_t move_after_ms;       /* no planned move before; monotonic */
+    uint32_t move_tries;          /* since one has arrived, MOVE_DOUBLINGS_MAX at most */
     struct worker_id mover;       /* player: who moves its stream */
     bool astray;                  /* player: not sent where its stream is by the claim */
     uint64_t told_epoch;          /* of the last claim that this session has acted on */

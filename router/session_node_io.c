@@ -13,7 +13,7 @@
 
 enum {
     REPLAY_RECEIVE_BYTES = 1024 * 1024,
-    KEEPALIVE_IDLE_S = 10, /* about 25 s in all */
+    KEEPALIVE_IDLE_S = 10, /* about 25 s in all; 15 s where TCP_USER_TIMEOUT is less than that */
     KEEPALIVE_EVERY_S = 5,
     KEEPALIVE_COUNT = 3,
 };

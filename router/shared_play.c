@@ -124,7 +124,8 @@ void shared_play_leave(struct session *s, uint64_t now_ms)
     s->alone = true; /* also if it has no seat yet: the command may come with the play */
     if (!lead)
         return;
-    if (s->state == SESS_RELAY) { /* on a link of its own it goes on behind what it has had */
+    if (s->state == SESS_RELAY && s->seat.playing &&
+        !s->seat.blind) { /* on a link of its own it goes on behind what it has had */
         s->rehome.splice = lead->rehome.splice;
         s->rehome.publication = lead->rehome.publication;
     }

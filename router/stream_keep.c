@@ -114,12 +114,27 @@ static void compact(struct stream_keep *k, uint32_t most)
 
 /* ---- giving up the oldest ---- */
 
+/* i: state_count if there is none. */
+static void state_drop(struct stream_keep *k, uint32_t i)
+{
+    if (i >= k->state_count)
+        return;
+    rtmp_msg_unref(k->states[i]);
+    k->state_count--;
+    k->states[i] = k->states[k->state_count];
+    k->state_keys[i] = k->state_keys[k->state_count];
+}
+
 static void state_put(struct stream_keep *k, struct rtmp_msg *m, uint32_t key)
 {
     uint32_t i = 0;
     while (i < k->state_count && k->state_keys[i] != key)
         i++;
-    if (i == STREAM_STATES_MAX || m->len > STREAM_STATE_BYTES_MAX)
+    if (m->len > STREAM_STATE_BYTES_MAX) {
+        state_drop(k, i);
+        return;
+    }
+    if (i == STREAM_STATES_MAX)
         return;
     struct rtmp_msg *own = copy_of(m);
     if (!own)

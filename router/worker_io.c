@@ -699,6 +699,10 @@ static void on_stop(struct ev_loop *loop, ev_signal *watcher, int events)
         close(w->listeners[i].fd);
     }
     ev_timer_stop(loop, &w->accept_pause);
+    if (now) { /* told twice before it could listen */
+        on_grace_over(loop, &w->grace, 0);
+        return;
+    }
     ev_timer_set(&w->grace, (double)w->config->router.shutdown_grace_ms / 1000.0, 0.0);
     ev_timer_start(loop, &w->grace);
 }
